@@ -1,0 +1,53 @@
+"""What every process of one emulated cluster is told at its start: one JSON file, `cluster.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab.addresses import Block
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """One emulated cluster.
+
+    name: `mesh1` or `mesh2`; octet: its address block; directory: where its files live (0700, removed at the end);
+    server: URL of the API; token: bearer token of the admin, used by the lab's own controllers too;
+    ossm_version: the operator's version, e.g. `2.1.6`; kubernetes_version: what `/version` says.
+    `directory` holds `ca.crt`, `ca.key`, `admin.kubeconfig`, `cluster.json`.
+    """
+
+    name: str
+    octet: int
+    directory: str
+    server: str
+    token: str
+    ossm_version: str = "2.1.6"
+    kubernetes_version: str = "v1.30.4"
+
+    @property
+    def block(self) -> Block:
+        return Block(self.octet)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.directory)
+
+    @property
+    def ca_file(self) -> Path:
+        return self.path / "ca.crt"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.path / "admin.kubeconfig"
+
+    def save(self) -> Path:
+        target = self.path / "cluster.json"
+        target.write_text(json.dumps(asdict(self), indent=1))
+        return target
+
+    @classmethod
+    def load(cls, directory: str | Path) -> ClusterSettings:
+        return cls(**json.loads((Path(directory) / "cluster.json").read_text()))
