@@ -1,0 +1,134 @@
+"""Roots, presented chains and SPIFFE identities: who a gateway proves to be, and whether the other mesh would agree."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+Connect = Callable[[], socket.socket]
+_REFUSED = (ConnectionError, ssl.SSLError, EOFError)
+
+
+def roots_in(pem: str) -> list[x509.Certificate]:
+    """All certificates of a PEM text; [] for an empty or broken one (an empty root is what a script that read too
+    early leaves behind)."""
+    if "-----BEGIN CERTIFICATE-----" not in pem:
+        return []
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        return []
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 in hex, 64 characters."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def root_problem(pem: str, now: datetime) -> str | None:
+    """Why a PEM text is not usable as a mesh's root at `now` (aware, UTC), or None."""
+    certificates = roots_in(pem)
+    if not certificates:
+        return "contains no certificate"
+    for certificate in certificates:
+        try:
+            is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            is_ca = False
+        if not is_ca:
+            return f"certificate {fingerprint(certificate)[:12]} is not a CA certificate"
+        if now > certificate.not_valid_after_utc:
+            return f"certificate {fingerprint(certificate)[:12]} expired at {certificate.not_valid_after_utc}"
+        if now < certificate.not_valid_before_utc:
+            return f"certificate {fingerprint(certificate)[:12]} is not valid before {certificate.not_valid_before_utc}"
+    return None
+
+
+@dataclass(frozen=True)
+class Presented:
+    """What a TLS server showed: its SPIFFE ids, issuer, end of validity, and why its chain does not verify ('')."""
+
+    uris: tuple[str, ...]
+    issuer: str
+    not_after: datetime | None
+    problem: str
+
+    def __str__(self) -> str:
+        who = ", ".join(self.uris) or "no SPIFFE identity"
+        until = f", valid until {self.not_after:%Y-%m-%dT%H:%M:%SZ}" if self.not_after else ""
+        return f"{who}, issued by {self.issuer or 'nobody known'}{until}{'; ' + self.problem if self.problem else ''}"
+
+
+def _context(root_pem: str | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    if root_pem is None:
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(cadata=root_pem)
+    return context
+
+
+def _look(connect: Connect, server_name: str, context: ssl.SSLContext) -> x509.Certificate | None:
+    with connect() as raw, context.wrap_socket(raw, server_hostname=server_name) as tls:
+        der = tls.getpeercert(binary_form=True)
+    return x509.load_der_x509_certificate(der) if der else None
+
+
+def presented_chain(connect: Connect, server_name: str, root_pem: str) -> Presented:
+    """Makes a TLS connection without a client certificate and verifies the chain shown against `root_pem`.
+
+    TLS 1.3 servers show their chain before they ask for the client's, so this works on a gateway that refuses us.
+    Raises OSError where no TLS connection is possible at all (refused, timeout, not TLS).
+    """
+    problem = ""
+    if not roots_in(root_pem):
+        leaf, problem = _look(connect, server_name, _context(None)), "there is no root to verify it against"
+    else:
+        try:
+            leaf = _look(connect, server_name, _context(root_pem))
+        except ssl.SSLCertVerificationError as error:
+            problem = error.verify_message
+            leaf = _look(connect, server_name, _context(None))
+    if leaf is None:
+        return Presented((), "", None, "the server showed no certificate")
+    return Presented(_uris(leaf), leaf.issuer.rfc4514_string(), leaf.not_valid_after_utc.astimezone(UTC), problem)
+
+
+def _uris(certificate: x509.Certificate) -> tuple[str, ...]:
+    with contextlib.suppress(x509.ExtensionNotFound):
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
+    return ()
+
+
+def refusal(connect: Connect, server_name: str) -> str | None:
+    """How a TLS server refuses a client without a certificate, in its own words; None if it lets it in.
+
+    In TLS 1.3 the refusal comes after the client's half of the handshake: only a read shows it. A server that goes
+    on silently until the socket's timeout counts as letting the client in. Raises OSError where nothing listens.
+    """
+    raw = connect()
+    try:
+        with _context(None).wrap_socket(raw, server_hostname=server_name) as tls:
+            tls.sendall(b"GET / HTTP/1.1\r\nhost: conformance\r\nconnection: close\r\n\r\n")
+            answer = tls.recv(1)
+    except TimeoutError:
+        return None
+    except _REFUSED as error:
+        return getattr(error, "reason", None) or str(error) or type(error).__name__
+    finally:
+        raw.close()
+    return None if answer else "connection closed"
+
+
+def spiffe_id(trust_domain: str, namespace: str, service_account: str) -> str:
+    """`spiffe://<trust domain>/ns/<namespace>/sa/<service account>`."""
+    return f"spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"

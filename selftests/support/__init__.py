@@ -1,0 +1,1 @@
+"""What selftests share and pytest does not give them."""
