@@ -1,0 +1,186 @@
+"""What one istiod knows: the objects of its mesh, kept current, and what federation adds to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import yaml
+
+from lab import resources
+from lab.client import ApiClient, Informer, Object
+from lab.istiod.model import FederationOutput, Service
+from lab.istiod.registry import kubernetes_services
+from lab.settings import ClusterSettings
+
+log = logging.getLogger("ads")
+_COALESCE = 0.01
+"""Seconds that changes are gathered before proxies hear of them; a rollout changes many objects at once."""
+
+
+@dataclass(frozen=True)
+class Informers:
+    """Local copies of all kinds istiod looks at; those of the control plane alone hold its namespace only."""
+
+    services: Informer
+    endpoints: Informer
+    pods: Informer
+    config_maps: Informer
+    smmr: Informer
+    peers: Informer
+    exports: Informer
+    imports: Informer
+    virtual_services: Informer
+    destination_rules: Informer
+    gateways: Informer
+    service_entries: Informer
+    authorization_policies: Informer
+    peer_authentications: Informer
+
+    @classmethod
+    def for_namespace(cls, api: ApiClient, namespace: str) -> Informers:
+        return cls(
+            services=Informer(api, resources.SERVICE),
+            endpoints=Informer(api, resources.ENDPOINTS),
+            pods=Informer(api, resources.POD),
+            config_maps=Informer(api, resources.CONFIG_MAP, namespace),
+            smmr=Informer(api, resources.SMMR, namespace),
+            peers=Informer(api, resources.PEER, namespace),
+            exports=Informer(api, resources.EXPORTS, namespace),
+            imports=Informer(api, resources.IMPORTS, namespace),
+            virtual_services=Informer(api, resources.VIRTUAL_SERVICE),
+            destination_rules=Informer(api, resources.DESTINATION_RULE),
+            gateways=Informer(api, resources.GATEWAY),
+            service_entries=Informer(api, resources.SERVICE_ENTRY),
+            authorization_policies=Informer(api, resources.AUTHORIZATION_POLICY),
+            peer_authentications=Informer(api, resources.PEER_AUTHENTICATION),
+        )
+
+    def all(self) -> list[Informer]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def istio(self) -> list[Informer]:
+        """Those of the Istio API, which `/debug/configz` shows."""
+        return [
+            self.destination_rules,
+            self.gateways,
+            self.service_entries,
+            self.virtual_services,
+            self.authorization_policies,
+            self.peer_authentications,
+        ]
+
+
+class MeshState:
+    """The mesh as this istiod sees it; everything is read and changed in one event loop.
+
+    `federation` maps a peer's name to what that peer adds; whoever changes it calls `changed()`.
+    Values are computed when first asked for and kept until something changes.
+    """
+
+    def __init__(
+        self, settings: ClusterSettings, api: ApiClient, namespace: str, revision: str, pod_name: str, pod_ip: str
+    ) -> None:
+        self.settings, self.api = settings, api
+        self.namespace, self.revision = namespace, revision
+        self.pod_name, self.pod_ip = pod_name, pod_ip
+        self.informers = Informers.for_namespace(api, namespace)
+        self.federation: dict[str, FederationOutput] = {}
+        self._callbacks: list[Callable[[], None]] = []
+        self._publishers: list[Callable[[], None]] = []
+        self._cache: dict[str, Any] = {}
+        self._objects_changed = False
+        self._timer: asyncio.TimerHandle | None = None
+        for informer in self.informers.all():
+            informer.on_change(self._object_changed)
+
+    async def run(self) -> None:
+        """Keeps the copies current until cancelled."""
+        await asyncio.gather(*(informer.run() for informer in self.informers.all()))
+
+    async def synced(self) -> None:
+        """Returns when every kind was listed once."""
+        await asyncio.gather(*(informer.synced.wait() for informer in self.informers.all()))
+
+    def changed(self) -> None:
+        """Says that `federation` changed: proxies are configured anew within about 10 ms."""
+        self._cache.clear()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_COALESCE, self._publish)
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """`callback` runs in the event loop after objects of the cluster changed, bursts gathered into one call.
+
+        It is not called for `changed()`, so it may call that itself.
+        """
+        self._callbacks.append(callback)
+
+    def on_publish(self, publish: Callable[[], None]) -> None:
+        """`publish` runs after every change, of the cluster or of the federation, once its callbacks are done."""
+        self._publishers.append(publish)
+
+    def _object_changed(self, *_: object) -> None:
+        self._objects_changed = True
+        self.changed()
+
+    def _publish(self) -> None:
+        self._timer = None
+        callbacks = self._callbacks if self._objects_changed else []
+        self._objects_changed = False
+        for callback in [*callbacks, *self._publishers]:
+            try:
+                callback()
+            except Exception:
+                log.exception("a change could not be worked on")
+
+    @property
+    def trust_domain(self) -> str:
+        return str(self._mesh_config().get("trustDomain") or "cluster.local")
+
+    @property
+    def access_log(self) -> bool:
+        return bool(self._mesh_config().get("accessLogFile"))
+
+    @property
+    def members(self) -> frozenset[str]:
+        """The namespaces of the mesh without the control plane's own."""
+        roll = self.informers.smmr.items.get((self.namespace, "default")) or {}
+        configured = (roll.get("status") or {}).get("configuredMembers")
+        if configured is None:
+            configured = (roll.get("spec") or {}).get("members")
+        return frozenset(configured or ()) - {self.namespace}
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """The namespaces istiod looks at: members and its own."""
+        return self.members | {self.namespace}
+
+    def services(self) -> list[Service]:
+        """The Kubernetes services of the mesh, sorted by host name, without federated ones."""
+        return self._cached("services", self._kubernetes_services)
+
+    def objects(self, informer: Informer) -> list[Object]:
+        """The copies of one kind that are in the mesh, sorted by namespace and name."""
+        return [informer.items[key] for key in sorted(informer.items) if key[0] in self.namespaces]
+
+    def _kubernetes_services(self) -> list[Service]:
+        informers = self.informers
+        return kubernetes_services(
+            self.objects(informers.services), informers.endpoints.items, informers.pods.items, self.trust_domain
+        )
+
+    def _mesh_config(self) -> dict[str, Any]:
+        return self._cached("mesh", self._read_mesh_config)
+
+    def _read_mesh_config(self) -> dict[str, Any]:
+        config_map = self.informers.config_maps.items.get((self.namespace, f"istio-{self.revision}")) or {}
+        loaded = yaml.safe_load((config_map.get("data") or {}).get("mesh", "")) or {}
+        return loaded if isinstance(loaded, dict) else {}
+
+    def _cached(self, name: str, compute: Callable[[], Any]) -> Any:
+        if name not in self._cache:
+            self._cache[name] = compute()
+        return self._cache[name]
