@@ -1,0 +1,77 @@
+"""The rules of the house that a machine can check: who imports whom, where waiting happens, how big a file gets."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("harness", "fixtures", "lab", "tests", "selftests", "benchmarks")
+MAY_NOT_IMPORT = {
+    "harness": {"lab", "fixtures", "tests", "pytest", "_pytest"},
+    "lab": {"harness", "fixtures", "tests", "pytest", "_pytest"},
+    "fixtures": {"tests", "selftests", "lab"},
+    "tests": {"harness", "fixtures", "lab", "selftests"},
+}
+LONGEST_FILE = 500
+LONGEST_TEST = 10
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level packages a module imports, TYPE_CHECKING blocks included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", MAY_NOT_IMPORT)
+def test_nobody_imports_what_is_not_theirs(package):
+    wrong = {str(path.relative_to(ROOT)): imports(path) & MAY_NOT_IMPORT[package] for path in sources(package)}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_no_file_needs_a_table_of_contents():
+    lengths = {path: len(path.read_text().splitlines()) for package in PACKAGES for path in sources(package)}
+    assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > LONGEST_FILE} == {}
+
+
+def test_the_suite_waits_on_events_and_never_sleeps():
+    sleeping = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for package in ("harness", "fixtures", "tests")
+        for path in sources(package)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"\btime\.sleep\(", line)
+    ]
+    assert sleeping == []
+
+
+def test_a_contract_fits_in_ten_lines():
+    long = {}
+    for path in sources("tests"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                lines = (node.end_lineno or node.lineno) - node.lineno
+                if lines > LONGEST_TEST:
+                    long[f"{path.name}::{node.name}"] = lines
+    assert long == {}
+
+
+def test_every_contract_has_an_id_of_its_own():
+    pattern = re.compile(r'requirement\("((?:INSTALL|FED|SPLIT)-\d{3})"')
+    ids = [found for path in sources("tests") for found in pattern.findall(path.read_text())]
+    tests = [
+        line for path in sources("tests") for line in path.read_text().splitlines() if line.startswith("def test_")
+    ]
+    assert len(set(ids)) == len(ids) == len(tests)
