@@ -1,0 +1,241 @@
+"""One cluster behind one object. Objects are plain dicts; every error names the mesh, the server and what was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import urllib3
+
+from harness import streams
+from harness.kinds import NAMESPACE, Kind, kind_of
+from harness.streams import LogStream
+from harness.transport import ClusterError, Gone, NotFound, Object, Objects, Transport
+from harness.waiting import Deadline, WaitTimeout, pause
+
+T = TypeVar("T")
+FIELD_MANAGER = "ossm-federation-conformance"
+_WATCH_SECONDS = 60.0  # how long one watch is asked to live; it is renewed from where it ended
+
+
+class Cluster:
+    """One cluster. Thread-safe; `close` ends everything that is open.
+
+    name: the mesh it carries, used in every error. Nothing is sent before the first call; an unusable kubeconfig or
+    context raises KubeconfigError here.
+    """
+
+    def __init__(self, name: str, kubeconfig: Path, context: str | None = None) -> None:
+        self.name, self.kubeconfig, self.context = name, Path(kubeconfig), context
+        self._transport = Transport(name, self.kubeconfig, context)
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.name}, {self.server})"
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return self._transport.server
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # Objects
+
+    def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
+        """Raises NotFound."""
+        return self._transport.request("GET", kind.path(namespace, name))
+
+    def find(self, kind: Kind, name: str, namespace: str | None = None) -> Object | None:
+        """Like get, but None where the object (or its kind) is not there."""
+        with contextlib.suppress(NotFound):
+            return self.get(kind, name, namespace)
+        return None
+
+    def list(self, kind: Kind, namespace: str | None = None, label_selector: str | None = None) -> Objects:
+        """All objects, of all namespaces without `namespace`; raises NotFound where the kind is not served."""
+        return self._list(kind, namespace, {"labelSelector": label_selector} if label_selector else {})[0]
+
+    def _list(self, kind: Kind, namespace: str | None, params: dict[str, str]) -> tuple[Objects, str]:
+        answer = self._transport.request("GET", kind.path(namespace), params)
+        items = answer.get("items") or []
+        for item in items:
+            item.setdefault("apiVersion", kind.api_version)
+            item.setdefault("kind", kind.kind)
+        return items, answer["metadata"].get("resourceVersion", "")
+
+    def apply(self, obj: Object, force: bool = True) -> Object:
+        """Server-side apply under our field manager; what is the same already is not changed. Raises ClusterError."""
+        kind, meta = kind_of(obj), obj["metadata"]
+        params = {"fieldManager": FIELD_MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
+        path = kind.path(meta.get("namespace"), meta["name"])
+        return self._transport.request("PATCH", path, params, obj, "application/apply-patch+yaml")
+
+    def create(self, obj: Object) -> Object:
+        """Raises Conflict where the object exists already."""
+        path = kind_of(obj).path(obj["metadata"].get("namespace"))
+        return self._transport.request("POST", path, {"fieldManager": FIELD_MANAGER}, obj)
+
+    def patch(
+        self, kind: Kind, name: str, namespace: str | None, change: Object, subresource: str | None = None
+    ) -> Object:
+        """JSON merge patch; raises NotFound, and Conflict where `change` carries an old resourceVersion."""
+        path = kind.path(namespace, name, subresource)
+        params = {"fieldManager": FIELD_MANAGER}
+        return self._transport.request("PATCH", path, params, change, "application/merge-patch+json")
+
+    def delete(self, kind: Kind, name: str, namespace: str | None = None) -> None:
+        """Asks for deletion (dependents in the background); an object that is not there is deleted already."""
+        with contextlib.suppress(NotFound):
+            body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+            self._transport.request("DELETE", kind.path(namespace, name), body=body)
+
+    # Waiting
+
+    def watch(
+        self, kind: Kind, namespace: str | None, version: str, params: dict[str, str], seconds: float
+    ) -> Iterator[tuple[str, Object]]:
+        """Events after resource version `version` as (type, object), BOOKMARK included, for about `seconds`.
+
+        Ends when the server or the connection ends it; raises Gone when the version is too old.
+        """
+        asked = {
+            **params,
+            "watch": "true",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(max(1, round(seconds))),
+        }
+        response = self._transport.open(kind.path(namespace), asked, read_timeout=seconds + 1)
+        try:
+            for line in streams.lines_of(response):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    error = Gone if status.get("code") == 410 else ClusterError
+                    raise error(self.name, f"watch {kind.plural}", status.get("message", ""), status.get("code", 0))
+                yield event["type"], event["object"]
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):
+            return
+        finally:
+            self._transport.release(response)
+
+    def wait(
+        self,
+        what: str,
+        kind: Kind,
+        namespace: str | None = None,
+        name: str | None = None,
+        label_selector: str | None = None,
+        *,
+        until: Callable[[Objects], T | None],
+        timeout: float,
+        describe: Callable[[Objects], str] | None = None,
+    ) -> T:
+        """Waits until `until(objects)` gives something other than None or False, and returns that.
+
+        Driven by a watch that is renewed when it ends, is cut or grows too old; a kind that is not served yet has no
+        objects. `describe` puts the last objects into words for the WaitTimeout raised after `timeout` seconds.
+        """
+        deadline = Deadline(timeout)
+        params = {"labelSelector": label_selector} if label_selector else {}
+        if name:
+            params["fieldSelector"] = f"metadata.name={name}"
+        objects: dict[str, Object] = {}
+        trouble = ""
+
+        def look() -> T | None:
+            answer = until(list(objects.values()))
+            return None if answer is False else answer
+
+        while True:
+            try:
+                listed, version = self._list(kind, namespace, params)
+                objects = {_key(obj): obj for obj in listed}
+                trouble = ""
+                if (answer := look()) is not None:
+                    return answer
+                while not deadline.passed:
+                    for event, obj in self.watch(kind, namespace, version, params, min(deadline.left, _WATCH_SECONDS)):
+                        version = obj["metadata"]["resourceVersion"]
+                        if event == "DELETED":
+                            objects.pop(_key(obj), None)
+                        elif event != "BOOKMARK":
+                            objects[_key(obj)] = obj
+                        if (answer := look()) is not None:
+                            return answer
+                        if deadline.passed:
+                            break
+                    pause(0, self._transport.cancelled)
+            except NotFound:
+                objects, trouble = {}, f"{kind.api_version} {kind} is not served"
+            except ClusterError as error:
+                trouble = "" if isinstance(error, Gone) else str(error)
+            if deadline.passed:
+                seen = trouble or (describe or describe_objects)(list(objects.values()))
+                raise WaitTimeout(self.name, what, deadline.waited, seen)
+            pause(min(0.2, deadline.left), self._transport.cancelled)
+
+    # The cluster
+
+    def served(self, kind: Kind) -> bool:
+        """Whether the API server serves this kind in this version."""
+        with contextlib.suppress(NotFound):
+            resources = self._transport.request("GET", kind.group_path).get("resources", [])
+            return any(resource["name"] == kind.plural for resource in resources)
+        return False
+
+    def uid(self) -> str:
+        """What tells two clusters apart: the uid of namespace kube-system."""
+        return self.get(NAMESPACE, "kube-system")["metadata"]["uid"]
+
+    def version(self) -> str:
+        """Version of Kubernetes, such as `v1.27.3`."""
+        return self._transport.request("GET", "/version")["gitVersion"]
+
+    # Pods
+
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        follow: bool = False,
+        since: datetime | None = None,
+        tail: int | None = None,
+    ) -> LogStream:
+        """Lines of a container's log, without line ends. `close` may be called from another thread."""
+        return streams.open_log(self._transport, namespace, pod, container, follow, since, tail)
+
+    def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str], timeout: float = 30) -> str:
+        """Runs a command in a container and returns what it wrote to stdout; raises ClusterError on another exit."""
+        return streams.run_command(self._transport, namespace, pod, container, argv, timeout)
+
+    def port_forward(self, namespace: str, pod: str, port: int) -> streams.ForwardedSocket:
+        """A connected socket to a port of a pod, through the API server; close it when done."""
+        return streams.forward(self._transport, namespace, pod, port)
+
+
+def _key(obj: Object) -> str:
+    return f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
+
+
+def describe_objects(objects: Objects) -> str:
+    """Names and status conditions in one line: what a WaitTimeout shows unless told better."""
+    if not objects:
+        return "no such object"
+    return "; ".join(f"{obj['metadata']['name']} {_conditions(obj)}".strip() for obj in objects[:10])
+
+
+def _conditions(obj: Object) -> str:
+    found = (obj.get("status") or {}).get("conditions") or []
+    shown = []
+    for condition in found:
+        text = f"{condition['type']}={condition['status']}"
+        detail = " ".join(part for part in (condition.get("reason"), condition.get("message")) if part)
+        shown.append(f"{text} ({detail})" if detail and condition["status"] != "True" else text)
+    return ", ".join(shown) or "without status"

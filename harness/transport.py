@@ -1,0 +1,234 @@
+"""HTTP to one API server: the kubeconfig's credentials, timeouts, retries of what is safe to repeat, errors for people.
+
+The official client reads the kubeconfig (tokens, client certificates, exec plugins, proxies) and holds the
+connections; requests are plain paths and dicts, so nothing depends on generated models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+import yaml
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import ConfigException, new_client_from_config
+
+from harness.waiting import Deadline, pause
+
+Object = dict[str, Any]
+Objects = list[Object]
+CONNECT_SECONDS = 10
+READ_SECONDS = 30
+RETRY_SECONDS = 30.0  # how long a request that is safe to repeat is repeated
+_TRANSIENT = frozenset({429, 500, 502, 503, 504})
+
+
+class ClusterError(Exception):
+    """A cluster did not do what it was asked: mesh, what was asked, what it said, HTTP status (0: no answer)."""
+
+    remedy = ""
+
+    def __init__(self, mesh: str, what: str, detail: str, status: int = 0) -> None:
+        self.mesh, self.what, self.detail, self.status = mesh, what, detail, status
+        super().__init__(f"{mesh}: {what}: {detail}{'. ' + self.remedy if self.remedy else ''}")
+
+
+class KubeconfigError(ClusterError):
+    remedy = "Give a kubeconfig file that `kubectl --kubeconfig FILE get ns` works with"
+
+
+class Unreachable(ClusterError):
+    remedy = "Check the server address in the kubeconfig, the network and HTTPS_PROXY / NO_PROXY"
+
+
+class Unauthorized(ClusterError):
+    remedy = "Log in again (`oc login`) or renew the token in the kubeconfig"
+
+
+class Forbidden(ClusterError):
+    remedy = "Ask an administrator for a Role with this permission, or use another user"
+
+
+class NotFound(ClusterError):
+    """There is no such object, or its kind is not served."""
+
+
+class Conflict(ClusterError):
+    """The object exists already or was changed meanwhile."""
+
+
+class Invalid(ClusterError):
+    """The API server or a webhook refused the object (400, 422)."""
+
+
+class Gone(ClusterError):
+    """A resource version is too old to go on from (410)."""
+
+
+class ServerError(ClusterError):
+    """The API server kept failing (5xx, 429) for as long as the request was repeated."""
+
+
+_BY_STATUS = {400: Invalid, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
+
+
+class Transport:
+    """One authenticated way to one API server. Thread-safe.
+
+    mesh: name used in every error. Raises KubeconfigError where the file or the context cannot be used.
+    """
+
+    def __init__(self, mesh: str, kubeconfig: Path, context: str | None = None) -> None:
+        self.mesh, self.kubeconfig, self.context = mesh, kubeconfig, context
+        self._lock = threading.Lock()
+        self._open: set[urllib3.BaseHTTPResponse] = set()
+        self.cancelled = threading.Event()
+        self._client = self._load()
+
+    def _load(self) -> ApiClient:
+        try:
+            client = new_client_from_config(str(self.kubeconfig), self.context)
+        except (ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+            where = f"{self.kubeconfig}" + (f", context {self.context}" if self.context else "")
+            raise KubeconfigError(self.mesh, f"read kubeconfig {where}", str(error)) from error
+        configuration = client.configuration
+        configuration.retries = False
+        configuration.connection_pool_maxsize = 64
+        return ApiClient(configuration)
+
+    @property
+    def configuration(self) -> Configuration:
+        return self._client.configuration
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return self.configuration.host
+
+    def headers(self) -> dict[str, str]:
+        """The authentication headers of now; an exec plugin or token file is asked again when its token expired."""
+        found = {"user-agent": "ossm-federation-conformance"}
+        settings: Any = self.configuration.auth_settings()
+        for setting in settings.values():
+            if setting["in"] == "header" and setting["value"]:
+                found[setting["key"].lower()] = setting["value"]
+        return found
+
+    def close(self) -> None:
+        """Ends every open stream and every pause; later requests raise Cancelled when they would wait."""
+        self.cancelled.set()
+        with self._lock:
+            streams = list(self._open)
+        for stream in streams:
+            self.release(stream)
+        self._client.close()
+
+    def release(self, response: urllib3.BaseHTTPResponse) -> None:
+        """Ends one stream, from any thread: its reader wakes up."""
+        with self._lock:
+            self._open.discard(response)
+        with contextlib.suppress(ValueError, RuntimeError, OSError):
+            response.shutdown()
+        response.close()
+
+    def open(self, path: str, params: dict[str, str], read_timeout: float | None) -> urllib3.BaseHTTPResponse:
+        """A streaming GET, not repeated; the caller ends it with `release`. Raises ClusterError."""
+        response = self._send("GET", path, params, None, "", urllib3.Timeout(CONNECT_SECONDS, read_timeout))
+        if response.status >= 400:
+            raise self._error("GET", path, response.status, response.data)
+        with self._lock:
+            self._open.add(response)
+        if self.cancelled.is_set():
+            self.release(response)
+        return response
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        repeat: bool | None = None,
+        retry_for: float = RETRY_SECONDS,
+    ) -> Object:
+        """One request and its decoded answer.
+
+        `repeat`: whether it is safe to send twice (default: all but POST). What is, is sent again on 429, 5xx and
+        lost connections for `retry_for` seconds, at the server's Retry-After where it gives one; a refused token is
+        read again from the kubeconfig once. Raises ClusterError.
+        """
+        repeat = method != "POST" if repeat is None else repeat
+        deadline = Deadline(retry_for)
+        renewed, tries = False, 0
+        while True:
+            tries += 1
+            wait = min(0.1 * 2**tries, 5.0) * random.uniform(0.5, 1)
+            try:
+                timeout = urllib3.Timeout(CONNECT_SECONDS, READ_SECONDS)
+                response = self._send(method, path, params or {}, body, content_type, timeout)
+                raw, status = response.data, response.status
+            except Unreachable:
+                if not repeat or deadline.passed:
+                    raise
+            except urllib3.exceptions.HTTPError as error:
+                if not repeat or deadline.passed:
+                    raise self._unreachable(method, path, error) from error
+            else:
+                if status < 400:
+                    return json.loads(raw) if raw else {}
+                if status == 401 and not renewed:
+                    renewed, wait = True, 0
+                    self._renew()
+                elif status in _TRANSIENT and not deadline.passed and (repeat or status == 429):
+                    after = response.headers.get("retry-after", "")
+                    wait = min(float(after), deadline.left) if after.isdigit() else wait
+                else:
+                    raise self._error(method, path, status, raw)
+            pause(wait, self.cancelled)
+
+    def _renew(self) -> None:
+        fresh = self._load()
+        with self._lock:
+            self._client = fresh
+
+    def _send(
+        self, method: str, path: str, params: dict[str, str], body: Any, content_type: str, timeout: urllib3.Timeout
+    ) -> urllib3.BaseHTTPResponse:
+        client, headers = self._client, self.headers()
+        if body is not None:
+            headers["content-type"] = content_type
+        query = f"?{urlencode(params)}" if params else ""
+        try:
+            return client.rest_client.pool_manager.request(
+                method,
+                client.configuration.host + path + query,
+                body=None if body is None else json.dumps(body),
+                headers=headers,
+                timeout=timeout,
+                preload_content=False,
+                retries=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._unreachable(method, path, error) from error
+
+    def _what(self, method: str, path: str) -> str:
+        context = f" (context {self.context})" if self.context else ""
+        return f"{method} {self.server}{path}{context}"
+
+    def _unreachable(self, method: str, path: str, error: Exception) -> Unreachable:
+        return Unreachable(self.mesh, self._what(method, path), f"no answer: {error}")
+
+    def _error(self, method: str, path: str, status: int, raw: bytes) -> ClusterError:
+        try:
+            detail = json.loads(raw).get("message", "")
+        except (ValueError, AttributeError):
+            detail = raw[:300].decode(errors="replace").strip()
+        kind = _BY_STATUS.get(status, ServerError)
+        return kind(self.mesh, self._what(method, path), f"{status} {detail}", status)

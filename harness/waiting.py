@@ -1,0 +1,81 @@
+"""Waits with a deadline whose failure says what was seen last. The only place of the suite that lets time pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class WaitTimeout(Exception):
+    """Something did not become true in time.
+
+    mesh: where; what: what was waited for; waited: seconds; last: the last observation in words.
+    """
+
+    def __init__(self, mesh: str, what: str, waited: float, last: str, hint: str = "") -> None:
+        self.mesh, self.what, self.waited, self.last, self.hint = mesh, what, waited, last, hint
+        advice = f". {hint}" if hint else ""
+        super().__init__(f"{mesh}: waited {waited:.0f} s for {what}; last seen: {last or 'nothing'}{advice}")
+
+
+class Cancelled(Exception):
+    """The wait was given up because the run is being ended."""
+
+
+@dataclass
+class Deadline:
+    """A moment on the monotonic clock, and since when it is being waited for."""
+
+    timeout: float
+
+    def __post_init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
+    @property
+    def left(self) -> float:
+        """Seconds left, never below 0."""
+        return max(0.0, self.timeout - self.waited)
+
+    @property
+    def passed(self) -> bool:
+        return self.left <= 0
+
+
+def pause(seconds: float, cancelled: Event | None = None) -> None:
+    """Lets time pass between two looks; raises Cancelled as soon as the event is set."""
+    if (cancelled or Event()).wait(seconds):
+        raise Cancelled
+
+
+def wait_for(
+    what: str,
+    probe: Callable[[], tuple[T | None, str]],
+    timeout: float,
+    mesh: str = "both meshes",
+    interval: float = 0.25,
+    cancelled: Event | None = None,
+    hint: str = "",
+) -> T:
+    """Asks `probe` until it has an answer, for what the Kubernetes API cannot watch (sockets, HTTP, DNS).
+
+    `probe` returns (answer, observation): the first answer that is not None is returned, the observation of the last
+    try is in the WaitTimeout. It is asked at least once, every `interval` seconds, for `timeout` seconds.
+    """
+    deadline = Deadline(timeout)
+    while True:
+        answer, seen = probe()
+        if answer is not None:
+            return answer
+        if deadline.passed:
+            raise WaitTimeout(mesh, what, deadline.waited, seen, hint)
+        pause(min(interval, deadline.left), cancelled)
