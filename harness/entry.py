@@ -1,0 +1,135 @@
+"""How things are reached from outside: the federation ingress gateways, and mesh2's productpage."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+from harness.cluster import Cluster
+from harness.kinds import NODE, POD, ROUTE, SERVICE
+from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Bookinfo, IngressAddress, MeshNames
+from harness.transport import Forbidden, NotFound, Object
+
+_TRY_SECONDS = 2.0
+
+
+def ingress_address(service: Object | None) -> IngressAddress | None:
+    """Address of a federation ingress from its Service: LoadBalancer ip, else hostname; None where it has none yet."""
+    balancers = ((service or {}).get("status") or {}).get("loadBalancer", {}).get("ingress") or []
+    for key in ("ip", "hostname"):
+        hosts = tuple(entry[key] for entry in balancers if entry.get(key))
+        if hosts:
+            return IngressAddress(hosts, DISCOVERY_PORT, SERVICE_PORT, f"LoadBalancer {key}")
+    return None
+
+
+def node_port_address(cluster: Cluster, service: Object) -> IngressAddress | None:
+    """The same by NodePort and a node's address; None where the Service has no NodePorts."""
+    ports = {port["port"]: port["nodePort"] for port in service["spec"]["ports"] if port.get("nodePort")}
+    hosts = node_addresses(cluster)
+    if not hosts or not {DISCOVERY_PORT, SERVICE_PORT} <= ports.keys():
+        return None
+    return IngressAddress(hosts[:1], ports[DISCOVERY_PORT], ports[SERVICE_PORT], "NodePort")
+
+
+def node_addresses(cluster: Cluster) -> tuple[str, ...]:
+    """Addresses of the nodes, outside ones first; none where nodes may not be listed."""
+    try:
+        nodes = cluster.list(NODE)
+    except (Forbidden, NotFound):
+        return ()
+    found = [address for node in nodes for address in (node.get("status") or {}).get("addresses", [])]
+    return tuple(
+        address["address"]
+        for kind in ("ExternalIP", "InternalIP", "Hostname")
+        for address in found
+        if address["type"] == kind
+    )
+
+
+def reaches(host: str, port: int) -> bool:
+    """Whether a TCP connection is accepted."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=_TRY_SECONDS):
+        return True
+    return False
+
+
+def _route_host(cluster: Cluster, name: str, namespace: str) -> str | None:
+    route = cluster.find(ROUTE, name, namespace)
+    for ingress in ((route or {}).get("status") or {}).get("ingress") or []:
+        admitted = any(c["type"] == "Admitted" and c["status"] == "True" for c in ingress.get("conditions") or [])
+        if admitted and ingress.get("host"):
+            return ingress["host"]
+    return None
+
+
+def productpage_entry(cluster: Cluster, mesh: MeshNames, forwards: contextlib.ExitStack) -> Bookinfo:
+    """How productpage is reached: Route where admitted, else LoadBalancer, else NodePort, else a port-forward.
+
+    A port-forward lives until `forwards` is closed. Raises NotFound where there is no istio-ingressgateway.
+    """
+    gateway, namespace = "istio-ingressgateway", mesh.system_namespace
+    service = cluster.get(SERVICE, gateway, namespace)
+    if host := _route_host(cluster, gateway, namespace):
+        return Bookinfo(f"http://{host}/productpage", "Route")
+    for entry in (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or []:
+        host = entry.get("ip") or entry.get("hostname")
+        if host and reaches(host, 80):
+            return Bookinfo(f"http://{host}/productpage", "LoadBalancer")
+    node_port = next((p["nodePort"] for p in service["spec"]["ports"] if p["port"] == 80 and p.get("nodePort")), None)
+    for host in node_addresses(cluster):
+        if node_port and reaches(host, node_port):
+            return Bookinfo(f"http://{host}:{node_port}/productpage", "NodePort")
+    selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
+    forward = LocalForward(cluster, namespace, selector, 8080)
+    forwards.callback(forward.close)
+    return Bookinfo(f"http://127.0.0.1:{forward.port}/productpage", "port-forward")
+
+
+class LocalForward:
+    """A local port whose connections are forwarded, through the API server, to a port of the first pod selected."""
+
+    def __init__(self, cluster: Cluster, namespace: str, selector: str, port: int) -> None:
+        self._cluster, self._namespace, self._selector, self._target = cluster, namespace, selector, port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True, name=f"forward {namespace} {port}").start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        for client in self._clients():
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _clients(self) -> Iterator[socket.socket]:
+        while True:
+            try:
+                yield self._listener.accept()[0]
+            except OSError:
+                return
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            pods = self._cluster.list(POD, self._namespace, self._selector)
+            running = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
+            if not running:
+                return
+            name = running[0]["metadata"]["name"]
+            with self._cluster.port_forward(self._namespace, name, self._target) as remote:
+                back = threading.Thread(target=_copy, args=(remote, client), daemon=True)
+                back.start()
+                _copy(client, remote)
+                back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

@@ -1,0 +1,48 @@
+"""What differs between OSSM versions: one table of time bounds and names, used by every wait."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+KNOWN = ("v2.1", "v2.2", "v2.3", "v2.4", "v2.5", "v2.6")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long things may take before they count as broken; seconds, except `sync_age`.
+
+    control_plane: control plane Ready from nothing, image pulls included. member_roll: namespaces configured.
+    address: a LoadBalancer or NodePort address. workloads: bookinfo available. connect: own watch connected once both
+    peers are applied. sets: exported and imported sets as asked for. page: first page with stars.
+    sync_age: oldest last full sync of a healthy watch.
+    """
+
+    control_plane: float = 600
+    member_roll: float = 300
+    address: float = 300
+    workloads: float = 420
+    connect: float = 420
+    sets: float = 420
+    page: float = 420
+    delete: float = 300
+    sync_age: timedelta = timedelta(minutes=7)
+
+
+# Resync every 5 min, hard-coded, up to 2.4.6 and in 2.5.0; every 60 s from 2.4.7 and 2.5.1 on. A resync may hold for
+# 2 min, so a healthy sync is at most 7 or 4 min old. Back-off of a failing watch is at most 60 s, a fresh load
+# balancer's DNS name is looked up every 5 min (dns.refreshRate 300s): hence 7 min for what crosses the meshes.
+_FIVE_MINUTES = Bounds()
+_ONE_MINUTE = Bounds(sync_age=timedelta(minutes=4))
+
+
+def bounds(version: str) -> Bounds:
+    """The bounds for an OSSM version, `2.1.6`, `v2.4` or `2.5.1-0`; without a patch level the more patient ones."""
+    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if not found:
+        return _FIVE_MINUTES
+    major, minor, patch = (int(part or 0) for part in found.groups())
+    first_fast = {4: 7, 5: 1}.get(minor, 0 if minor > 5 else None)
+    fast = major == 2 and first_fast is not None and patch >= first_fast
+    return _ONE_MINUTE if fast else _FIVE_MINUTES
