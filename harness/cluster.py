@@ -7,12 +7,13 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 from typing import TypeVar
 
 import urllib3
 
 from harness import streams
-from harness.kinds import NAMESPACE, Kind, kind_of
+from harness.kinds import CRD, NAMESPACE, Kind, kind_of
 from harness.streams import LogStream
 from harness.transport import ClusterError, Gone, NotFound, Object, Objects, Transport
 from harness.waiting import Deadline, WaitTimeout, pause
@@ -41,7 +42,12 @@ class Cluster:
         """URL of the API server."""
         return self._transport.server
 
+    def interrupt(self) -> None:
+        """Ends every wait and stream that is going on, in whatever thread; what comes later works as before."""
+        self._transport.interrupt()
+
     def close(self) -> None:
+        """Like interrupt, and gives back the connections."""
         self._transport.close()
 
     # Objects
@@ -97,7 +103,13 @@ class Cluster:
     # Waiting
 
     def watch(
-        self, kind: Kind, namespace: str | None, version: str, params: dict[str, str], seconds: float
+        self,
+        kind: Kind,
+        namespace: str | None,
+        version: str,
+        params: dict[str, str],
+        seconds: float,
+        cancelled: Event | None = None,
     ) -> Iterator[tuple[str, Object]]:
         """Events after resource version `version` as (type, object), BOOKMARK included, for about `seconds`.
 
@@ -110,7 +122,7 @@ class Cluster:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(max(1, round(seconds))),
         }
-        response = self._transport.open(kind.path(namespace), asked, read_timeout=seconds + 1)
+        response = self._transport.open(kind.path(namespace), asked, seconds + 1, cancelled)
         try:
             for line in streams.lines_of(response):
                 event = json.loads(line)
@@ -141,7 +153,7 @@ class Cluster:
         Driven by a watch that is renewed when it ends, is cut or grows too old; a kind that is not served yet has no
         objects. `describe` puts the last objects into words for the WaitTimeout raised after `timeout` seconds.
         """
-        deadline = Deadline(timeout)
+        deadline, cancelled = Deadline(timeout), self._transport.cancelled
         params = {"labelSelector": label_selector} if label_selector else {}
         if name:
             params["fieldSelector"] = f"metadata.name={name}"
@@ -160,7 +172,8 @@ class Cluster:
                 if (answer := look()) is not None:
                     return answer
                 while not deadline.passed:
-                    for event, obj in self.watch(kind, namespace, version, params, min(deadline.left, _WATCH_SECONDS)):
+                    seconds = min(deadline.left, _WATCH_SECONDS)
+                    for event, obj in self.watch(kind, namespace, version, params, seconds, cancelled):
                         version = obj["metadata"]["resourceVersion"]
                         if event == "DELETED":
                             objects.pop(_key(obj), None)
@@ -170,7 +183,7 @@ class Cluster:
                             return answer
                         if deadline.passed:
                             break
-                    pause(0, self._transport.cancelled)
+                    pause(0, cancelled)
             except NotFound:
                 objects, trouble = {}, f"{kind.api_version} {kind} is not served"
             except ClusterError as error:
@@ -178,7 +191,19 @@ class Cluster:
             if deadline.passed:
                 seen = trouble or (describe or describe_objects)(list(objects.values()))
                 raise WaitTimeout(self.name, what, deadline.waited, seen)
-            pause(min(0.2, deadline.left), self._transport.cancelled)
+            pause(min(0.2, deadline.left), cancelled)
+
+    def wait_served(self, kind: Kind, timeout: float) -> None:
+        """Waits until the API server serves a kind, by its CRD."""
+        name = f"{kind.plural}.{kind.api_version.split('/')[0]}"
+        self.wait(
+            f"{kind.api_version} {kind} to be served",
+            CRD,
+            name=name,
+            until=lambda _: self.served(kind) or None,
+            timeout=timeout,
+            describe=lambda found: f"CustomResourceDefinition {name} {'there' if found else 'missing'}",
+        )
 
     # The cluster
 

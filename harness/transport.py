@@ -120,13 +120,16 @@ class Transport:
                 found[setting["key"].lower()] = setting["value"]
         return found
 
-    def close(self) -> None:
-        """Ends every open stream and every pause; later requests raise Cancelled when they would wait."""
-        self.cancelled.set()
+    def interrupt(self) -> None:
+        """Ends every open stream and wait, from any thread: they raise Cancelled. Later ones are not affected."""
         with self._lock:
-            streams = list(self._open)
+            streams, ended, self.cancelled = list(self._open), self.cancelled, threading.Event()
+        ended.set()
         for stream in streams:
             self.release(stream)
+
+    def close(self) -> None:
+        self.interrupt()
         self._client.close()
 
     def release(self, response: urllib3.BaseHTTPResponse) -> None:
@@ -137,14 +140,23 @@ class Transport:
             response.shutdown()
         response.close()
 
-    def open(self, path: str, params: dict[str, str], read_timeout: float | None) -> urllib3.BaseHTTPResponse:
-        """A streaming GET, not repeated; the caller ends it with `release`. Raises ClusterError."""
+    def open(
+        self,
+        path: str,
+        params: dict[str, str],
+        read_timeout: float | None,
+        cancelled: threading.Event | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """A streaming GET, not repeated; the caller ends it with `release`. Raises ClusterError.
+
+        The stream is ended at once where `cancelled` was set before it could be known to `interrupt`.
+        """
         response = self._send("GET", path, params, None, "", urllib3.Timeout(CONNECT_SECONDS, read_timeout))
         if response.status >= 400:
             raise self._error("GET", path, response.status, response.data)
         with self._lock:
             self._open.add(response)
-        if self.cancelled.is_set():
+        if cancelled and cancelled.is_set():
             self.release(response)
         return response
 
@@ -165,7 +177,7 @@ class Transport:
         read again from the kubeconfig once. Raises ClusterError.
         """
         repeat = method != "POST" if repeat is None else repeat
-        deadline = Deadline(retry_for)
+        deadline, cancelled = Deadline(retry_for), self.cancelled
         renewed, tries = False, 0
         while True:
             tries += 1
@@ -191,7 +203,7 @@ class Transport:
                     wait = min(float(after), deadline.left) if after.isdigit() else wait
                 else:
                     raise self._error(method, path, status, raw)
-            pause(wait, self.cancelled)
+            pause(wait, cancelled)
 
     def _renew(self) -> None:
         fresh = self._load()

@@ -1,0 +1,327 @@
+"""The scenario, installed: both meshes at once, each step as soon as what it needs is there. Idempotent."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+from harness import kinds, manifests
+from harness.cluster import Cluster
+from harness.entry import ingress_address, node_port_address
+from harness.kinds import Kind, kind_of
+from harness.mesh import MESH1, MESH2, Federation, IngressAddress, Mesh, MeshNames
+from harness.progress import Progress
+from harness.status import PeerStatus, exported_services, imported_services
+from harness.transport import NotFound, Object, Objects
+from harness.versions import bounds
+from harness.waiting import Cancelled, WaitTimeout
+
+SHARED_SERVICES = frozenset({"ratings", "mongodb"})
+_STEPS = 7  # tasks per mesh; every one gets a thread, since they wait for each other
+
+
+class ProvisionError(Exception):
+    """Provisioning failed; one line per thing that went wrong."""
+
+
+@dataclass
+class Provisioner:
+    """Installs the scenario of both meshes, or brings what is there back to it.
+
+    clusters: by mesh name; version: `spec.version` to ask for, None for the operator's newest; run_id: label of
+    everything created. `unsettled` says afterwards what the federation had not reached within its bounds: that is
+    for the tests to judge, not for provisioning.
+    """
+
+    clusters: Mapping[str, Cluster]
+    run_id: str
+    progress: Progress
+    version: str | None = None
+    unsettled: list[str] = field(default_factory=list)
+
+    def run(self) -> Federation:
+        """Raises ProvisionError, at the first failure, with all that failed until then."""
+        one_cluster = self.clusters["mesh1"].uid() == self.clusters["mesh2"].uid()
+        with ThreadPoolExecutor(2 * _STEPS, thread_name_prefix="provision") as pool:
+            tasks: dict[tuple[str, str], Future[Any]] = {}
+            submitted = Event()
+            runs = [_Run(self, mesh, tasks, pool, one_cluster, submitted) for mesh in (MESH1, MESH2)]
+            try:
+                for run in runs:
+                    run.start()
+                submitted.set()
+                _first_failure(tasks)
+            except BaseException:
+                submitted.set()
+                for cluster in self.clusters.values():
+                    cluster.interrupt()
+                raise
+        meshes = [run.mesh() for run in runs]
+        return Federation(meshes[0], meshes[1], one_cluster)
+
+
+def _first_failure(tasks: Mapping[tuple[str, str], Future[Any]]) -> None:
+    done, _ = concurrent.futures.wait(tasks.values(), return_when=concurrent.futures.FIRST_EXCEPTION)
+    errors = {str(error): error for task in done if (error := task.exception()) and not isinstance(error, Cancelled)}
+    if errors:
+        raise ProvisionError("\n".join(errors)) from next(iter(errors.values()))
+
+
+@dataclass
+class _Run:
+    """The steps of one mesh; `tasks` holds the steps of both, by mesh name and step."""
+
+    provisioner: Provisioner
+    names: MeshNames
+    tasks: dict[tuple[str, str], Future[Any]]
+    pool: ThreadPoolExecutor
+    one_cluster: bool
+    all_submitted: Event
+
+    def __post_init__(self) -> None:
+        self.cluster = self.provisioner.clusters[self.names.name]
+        self.bounds = bounds(self.provisioner.version or "")
+
+    def start(self) -> None:
+        for step in (self.install, self.root, self.address, self.ready, self.peers, self.bookinfo, self.settle):
+            self.tasks[self.names.name, step.__name__] = self.pool.submit(self._after_start, step)
+
+    def _after_start(self, step: Callable[[], Any]) -> Any:
+        self.all_submitted.wait()
+        return step()
+
+    def result_of(self, step: str, mesh: str | None = None) -> Any:
+        """What a step of this mesh, or of another, came to; raises what it raised."""
+        return self.tasks[mesh or self.names.name, step].result()
+
+    def say(self, text: str) -> None:
+        self.provisioner.progress.step(self.names.name, text)
+
+    def apply(self, objects: Objects) -> None:
+        for obj in objects:
+            self._apply_when_served(manifests.labelled(obj, self.provisioner.run_id))
+
+    def _apply_when_served(self, obj: Object) -> None:
+        # The operator brings the federation and Istio kinds with the first control plane.
+        try:
+            self.cluster.apply(obj)
+        except NotFound:
+            kind = kind_of(obj)
+            if self.cluster.served(kind):
+                raise
+            self.cluster.wait_served(kind, self.bounds.control_plane)
+            self.cluster.apply(obj)
+
+    def install(self) -> None:
+        """Namespaces, control plane, member roll."""
+        self.say("control plane: applying")
+        served = {kind for kind in manifests.ADDON_KINDS if self.cluster.served(kind)}
+        self.apply(manifests.control_plane(self.names, self.provisioner.version, served))
+        self.say("control plane: applied")
+
+    def root(self) -> str:
+        """The mesh's root in PEM: istiod writes it long before the control plane is Ready."""
+        self.result_of("install")
+
+        def pem(found: Objects) -> str | None:
+            return next(
+                (obj["data"]["root-cert.pem"] for obj in found if (obj.get("data") or {}).get("root-cert.pem")), None
+            )
+
+        return self._wait(
+            "the root certificate (ConfigMap istio-ca-root-cert, key root-cert.pem)",
+            kinds.CONFIG_MAP,
+            "istio-ca-root-cert",
+            pem,
+            self.bounds.control_plane,
+        )
+
+    def address(self) -> IngressAddress:
+        """Where the peer will find this mesh's federation ingress."""
+        self.result_of("install")
+        gateway = self.names.ingress_gateway
+        what = f"Service {gateway}"
+        service = self._wait(
+            what, kinds.SERVICE, gateway, lambda found: found[0] if found else None, self.bounds.control_plane
+        )
+        if self.one_cluster:
+            return manifests.cluster_local(self.names)
+        try:
+            return self._wait(
+                f"{what} to get a LoadBalancer address",
+                kinds.SERVICE,
+                gateway,
+                lambda found: ingress_address(found[0]) if found else None,
+                self.bounds.address,
+            )
+        except WaitTimeout:
+            if by_node := node_port_address(self.cluster, service):
+                return by_node
+            raise
+
+    def ready(self) -> None:
+        """Control plane Ready, member roll configured."""
+        self.result_of("install")
+        names, timeout = self.names, self.bounds.control_plane
+
+        def is_ready(found: Objects) -> bool | None:
+            return any(condition_true(obj, "Ready") and is_current(obj) for obj in found) or None
+
+        self._wait(
+            f"control plane {names.control_plane} to be Ready",
+            kinds.CONTROL_PLANE,
+            names.control_plane,
+            is_ready,
+            timeout,
+        )
+        self.say("control plane: Ready")
+
+    def configured(self) -> None:
+        """The member roll has configured the application namespace."""
+        app = self.names.app_namespace
+
+        def has_app(found: Objects) -> bool | None:
+            return any(app in ((obj.get("status") or {}).get("configuredMembers") or ()) for obj in found) or None
+
+        what = f"the member roll to configure {app}"
+        self._wait(what, kinds.MEMBER_ROLL, "default", has_app, self.bounds.control_plane + self.bounds.member_roll)
+
+    def peers(self) -> None:
+        """The peer's root, the peer and the sets: as soon as the other mesh has a root and an address."""
+        self.result_of("install")
+        peer = self.names.peer
+        root, address = self.result_of("root", peer), self.result_of("address", peer)
+        self.apply(manifests.federation(self.names, address, root))
+        self.say(f"peer {peer}: applied, at {address}")
+
+    def bookinfo(self) -> None:
+        """The application, once istiod can give its pods sidecars; then until all of it is available."""
+        self.result_of("install")
+        self._available(self.names.system_namespace, {self.names.istiod}, self.bounds.control_plane)
+        self.configured()
+        objects = manifests.bookinfo(self.names)
+        self.apply(objects)
+        self.say("bookinfo: applied")
+        wanted = {obj["metadata"]["name"] for obj in objects if obj["kind"] == "Deployment"}
+        self._available(self.names.app_namespace, wanted, self.bounds.workloads)
+        self.say("bookinfo: available")
+
+    def settle(self) -> None:
+        """Until the own watch is connected and the sets are as asked for; what stays undone is noted, not raised."""
+        self.result_of("peers")
+        names = self.names
+        self._note("the watch on the peer to connect", kinds.PEER, _watch_connected, self.bounds.connect)
+        self.say(f"peer {names.peer}: connected")
+        kind, read = (kinds.EXPORTS, exported_services) if names == MESH1 else (kinds.IMPORTS, imported_services)
+
+        def complete(found: Objects) -> bool | None:
+            listed = [entry for obj in found for entry in read(obj) or ()]
+            return {entry.exported_name.split(".")[0] for entry in listed} >= SHARED_SERVICES or None
+
+        self._note(f"{kind} to list {', '.join(sorted(SHARED_SERVICES))}", kind, complete, self.bounds.sets)
+        self.say(f"{kind}: complete")
+
+    def _note(self, what: str, kind: Kind, until: Callable[[Objects], Any], timeout: float) -> None:
+        try:
+            self._wait(what, kind, self.names.peer, until, timeout)
+        except WaitTimeout as error:
+            self.provisioner.unsettled.append(str(error))
+            self.say(f"gave up waiting for {what}")
+
+    def _wait(self, what: str, kind: Kind, name: str, until: Callable[[Objects], Any], timeout: float) -> Any:
+        namespace = self.names.system_namespace
+        return self.cluster.wait(what, kind, namespace, name=name, until=until, timeout=timeout)
+
+    def _available(self, namespace: str, wanted: set[str], timeout: float) -> None:
+        def missing(found: Objects) -> list[str]:
+            available = {
+                obj["metadata"]["name"] for obj in found if condition_true(obj, "Available") and is_current(obj)
+            }
+            return sorted(wanted - available)
+
+        self.cluster.wait(
+            f"Deployments in {namespace} to be Available",
+            kinds.DEPLOYMENT,
+            namespace,
+            until=lambda found: not missing(found) or None,
+            timeout=timeout,
+            describe=lambda found: f"not available: {', '.join(missing(found))}",
+        )
+
+    def mesh(self) -> Mesh:
+        """What was provisioned; only after all steps."""
+        names = self.names
+        return mesh_of(names, self.cluster, self.tasks[names.name, "address"].result(), reachable=not self.one_cluster)
+
+
+def mesh_of(names: MeshNames, cluster: Cluster, ingress: IngressAddress, reachable: bool) -> Mesh:
+    """A mesh as it is installed; raises NotFound where it has no control plane."""
+    obj = cluster.get(kinds.CONTROL_PLANE, names.control_plane, names.system_namespace)
+    status = obj.get("status") or {}
+    release = status.get("chartVersion") or ""
+    version = obj["spec"].get("version") or ".".join(f"v{release}".split(".")[:2])
+    return Mesh(names.name, names.peer, names.control_plane, cluster, version, release, ingress, reachable)
+
+
+def condition_true(obj: Object, condition: str) -> bool:
+    """Whether a status condition is True."""
+    found = (obj.get("status") or {}).get("conditions") or []
+    return any(entry["type"] == condition and entry["status"] == "True" for entry in found)
+
+
+def is_current(obj: Object) -> bool:
+    """Whether the status speaks of the spec as it is now."""
+    observed = (obj.get("status") or {}).get("observedGeneration")
+    return observed is None or observed >= obj["metadata"].get("generation", 0)
+
+
+def _watch_connected(found: Objects) -> bool | None:
+    views = [view for obj in found for view in PeerStatus.of(obj).views]
+    return any(view.watch.connected and view.watch.last_full_sync for view in views) or None
+
+
+Snapshot = dict[str, tuple[Any, ...]]
+
+
+def snapshot(clusters: Mapping[str, Cluster]) -> Snapshot:
+    """uid, generation, labels and spec of everything the scenario consists of, by mesh, kind and name.
+
+    An object that is not there is missing from it too.
+    """
+    found: Snapshot = {}
+    for names in (MESH1, MESH2):
+        for obj in scenario(names):
+            kind, meta = kind_of(obj), obj["metadata"]
+            with contextlib.suppress(NotFound):
+                now = clusters[names.name].get(kind, meta["name"], meta.get("namespace"))
+                key = f"{names.name}: {kind} {meta.get('namespace', '')}/{meta['name']}"
+                asked = now.get("spec") or now.get("data")
+                known = now["metadata"]
+                found[key] = (known["uid"], known.get("generation"), known.get("labels"), asked)
+    return found
+
+
+def scenario(names: MeshNames) -> Objects:
+    """Every object of one mesh's scenario by name, with placeholder address and root."""
+    nowhere = manifests.cluster_local(names)
+    return [
+        *manifests.control_plane(names, None, set()),
+        *manifests.federation(names, nowhere, ""),
+        *manifests.bookinfo(names),
+    ]
+
+
+def changes(before: Snapshot, after: Snapshot) -> list[str]:
+    """What differs between two snapshots, one line per object and field."""
+    lines = [f"{key} is gone" for key in before.keys() - after.keys()]
+    lines += [f"{key} is new" for key in after.keys() - before.keys()]
+    for key in before.keys() & after.keys():
+        for name, old, new in zip(("uid", "generation", "labels", "spec"), before[key], after[key], strict=True):
+            if old != new:
+                lines.append(f"{key}: {name} was {old}, is {new}")
+    return sorted(lines)
