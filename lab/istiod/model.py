@@ -49,6 +49,7 @@ class Service:
     identities: tuple[str, ...] = ()
     source: str = "Kubernetes"
     private: bool = False
+    resolution: str = "STATIC"
 
 
 @dataclass(frozen=True)

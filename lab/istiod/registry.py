@@ -76,7 +76,7 @@ def _endpoints(
     endpoints: Object, pods: Mapping[Key, Object], trust_domain: str, ports: tuple[Port, ...]
 ) -> tuple[Endpoint, ...]:
     only_port = ports[0].name if len(ports) == 1 else ""
-    found = []
+    found: list[Endpoint] = []
     for subset in endpoints.get("subsets") or ():
         for address in subset.get("addresses") or ():
             target = address.get("targetRef") or {}

@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from lab import resources
-from lab.client import ApiClient, Informer, Object
+from lab.client import ApiClient, Informer, Key, Object
 from lab.istiod.model import FederationOutput, Service
 from lab.istiod.registry import kubernetes_services
+from lab.istiod.store import Mesh, objects_to_configs
 from lab.settings import ClusterSettings
 
 log = logging.getLogger("ads")
@@ -23,7 +24,7 @@ _COALESCE = 0.01
 
 @dataclass(frozen=True)
 class Informers:
-    """Local copies of all kinds istiod looks at; those of the control plane alone hold its namespace only."""
+    """Local copies of all kinds istiod looks at; member rolls, peers and sets are its own namespace's only."""
 
     services: Informer
     endpoints: Informer
@@ -46,7 +47,7 @@ class Informers:
             services=Informer(api, resources.SERVICE),
             endpoints=Informer(api, resources.ENDPOINTS),
             pods=Informer(api, resources.POD),
-            config_maps=Informer(api, resources.CONFIG_MAP, namespace),
+            config_maps=Informer(api, resources.CONFIG_MAP),
             smmr=Informer(api, resources.SMMR, namespace),
             peers=Informer(api, resources.PEER, namespace),
             exports=Informer(api, resources.EXPORTS, namespace),
@@ -92,7 +93,7 @@ class MeshState:
         self._callbacks: list[Callable[[], None]] = []
         self._publishers: list[Callable[[], None]] = []
         self._cache: dict[str, Any] = {}
-        self._objects_changed = False
+        self._objects_changed = self._proxies_concerned = False
         self._timer: asyncio.TimerHandle | None = None
         for informer in self.informers.all():
             informer.on_change(self._object_changed)
@@ -105,11 +106,17 @@ class MeshState:
         """Returns when every kind was listed once."""
         await asyncio.gather(*(informer.synced.wait() for informer in self.informers.all()))
 
+    async def until_configured(self) -> None:
+        """Returns when the operator's mesh configuration is there; without it nothing of this class is right."""
+        there = asyncio.Event()
+        self.informers.config_maps.on_change(lambda *_: there.set() if self._configured else None)
+        if not self._configured:
+            await there.wait()
+
     def changed(self) -> None:
         """Says that `federation` changed: proxies are configured anew within about 10 ms."""
-        self._cache.clear()
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_COALESCE, self._publish)
+        self._proxies_concerned = True
+        self._schedule()
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """`callback` runs in the event loop after objects of the cluster changed, bursts gathered into one call.
@@ -119,22 +126,31 @@ class MeshState:
         self._callbacks.append(callback)
 
     def on_publish(self, publish: Callable[[], None]) -> None:
-        """`publish` runs after every change, of the cluster or of the federation, once its callbacks are done."""
+        """`publish` runs after changes of cluster or federation that proxies may notice, after their callbacks."""
         self._publishers.append(publish)
 
-    def _object_changed(self, *_: object) -> None:
+    def _object_changed(self, _: Key, old: Object | None, new: Object | None) -> None:
         self._objects_changed = True
-        self.changed()
+        self._proxies_concerned |= old is None or new is None or _gist(old) != _gist(new)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        self._cache.clear()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_COALESCE, self._publish)
 
     def _publish(self) -> None:
         self._timer = None
-        callbacks = self._callbacks if self._objects_changed else []
-        self._objects_changed = False
-        for callback in [*callbacks, *self._publishers]:
-            try:
-                callback()
-            except Exception:
-                log.exception("a change could not be worked on")
+        if self._objects_changed:
+            self._objects_changed = False
+            _call(self._callbacks)
+        if self._proxies_concerned:
+            self._proxies_concerned = False
+            _call(self._publishers)
+
+    @property
+    def _configured(self) -> bool:
+        return (self.namespace, f"istio-{self.revision}") in self.informers.config_maps.items
 
     @property
     def trust_domain(self) -> str:
@@ -162,9 +178,26 @@ class MeshState:
         """The Kubernetes services of the mesh, sorted by host name, without federated ones."""
         return self._cached("services", self._kubernetes_services)
 
+    def mesh(self) -> Mesh:
+        """The view that proxies are configured from, as of now."""
+        return self._cached("view", self._view)
+
     def objects(self, informer: Informer) -> list[Object]:
         """The copies of one kind that are in the mesh, sorted by namespace and name."""
         return [informer.items[key] for key in sorted(informer.items) if key[0] in self.namespaces]
+
+    def _view(self) -> Mesh:
+        major, minor, *_ = self.settings.ossm_version.split(".")
+        return Mesh(
+            trust_domain=self.trust_domain,
+            root_namespace=self.namespace,
+            version=(int(major), int(minor)),
+            services=self.services(),
+            configs=objects_to_configs(item for informer in self.informers.istio() for item in self.objects(informer)),
+            federation=self.federation,
+            workload_services=self.objects(self.informers.services),
+            access_log=self.access_log,
+        )
 
     def _kubernetes_services(self) -> list[Service]:
         informers = self.informers
@@ -184,3 +217,23 @@ class MeshState:
         if name not in self._cache:
             self._cache[name] = compute()
         return self._cache[name]
+
+
+def _gist(obj: Object) -> tuple[Any, ...]:
+    """The part of an object that proxies are configured from; statuses change often and mostly mean nothing to them."""
+    status = obj.get("status") or {}
+    return (
+        obj["metadata"].get("labels"),
+        obj.get("spec"),
+        obj.get("data"),
+        obj.get("subsets"),
+        status.get("configuredMembers"),
+    )
+
+
+def _call(callbacks: list[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            log.exception("a change could not be worked on")
