@@ -1,0 +1,77 @@
+"""`python -m lab`: the embedded pair of clusters, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from lab.supervisor import STATE_FILE, LabError, Supervisor
+
+DIRECTORY_VARIABLE = "LAB_DIRECTORY"
+DEFAULT_OSSM_VERSION = "2.1.6"
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Starts both clusters, prints where their kubeconfigs are, and serves until asked to stop."""
+    with Supervisor(arguments.ossm, arguments.directory) as supervisor:
+        supervisor.serve(arguments.until_eof)
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Says whether the lab in --directory runs, and where its kubeconfigs are."""
+    state = read_state(arguments.directory)
+    for name, directory in state["clusters"].items():
+        print(f"export {name.upper()}_KUBECONFIG={Path(directory) / 'admin.kubeconfig'}")
+    return 0
+
+
+def read_state(directory: str | None) -> dict:
+    """What the running lab in this directory wrote of itself: its `pid` and `clusters` (name: directory).
+
+    LabError where none runs there.
+    """
+    if not directory:
+        raise LabError(f"say which lab: --directory DIR or {DIRECTORY_VARIABLE}=DIR (`up` names it when it is ready)")
+    try:
+        state = json.loads((Path(directory) / STATE_FILE).read_text())
+        os.kill(state["pid"], 0)
+    except (OSError, ValueError) as error:
+        raise LabError(f"no lab runs in {directory}") from error
+    return state
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    start = commands.add_parser("up", help="start both clusters and serve until interrupted", description=up.__doc__)
+    start.add_argument(
+        "--ossm", default=DEFAULT_OSSM_VERSION, metavar="VERSION", help="operator (default: %(default)s)"
+    )
+    start.add_argument("--directory", metavar="DIR", help="where to keep files; must not exist; removed at the end")
+    start.add_argument("--until-eof", action="store_true", help="also end when standard input ends")
+    start.set_defaults(run=up)
+
+    look = commands.add_parser("status", help="say whether a lab runs", description=status.__doc__)
+    look.add_argument(
+        "--directory", metavar="DIR", default=os.environ.get(DIRECTORY_VARIABLE), help="the lab's directory"
+    )
+    look.set_defaults(run=status)
+    return parser
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    try:
+        return arguments.run(arguments)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
