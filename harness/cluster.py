@@ -232,9 +232,14 @@ class Cluster:
         follow: bool = False,
         since: datetime | None = None,
         tail: int | None = None,
+        previous: bool = False,
     ) -> LogStream:
-        """Lines of a container's log, without line ends. `close` may be called from another thread."""
-        return streams.open_log(self._transport, namespace, pod, container, follow, since, tail)
+        """Lines of a container's log, without line ends; `previous` is the log its last restart left behind.
+
+        `close` may be called from another thread.
+        """
+        asked = streams.LogQuery(container, follow, since, tail, previous)
+        return streams.open_log(self._transport, namespace, pod, asked)
 
     def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str], timeout: float = 30) -> str:
         """Runs a command in a container and returns what it wrote to stdout; raises ClusterError on another exit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import urllib3
@@ -12,6 +13,8 @@ from kubernetes.stream import ws_client
 
 from harness.kinds import POD
 from harness.transport import ClusterError, Transport
+
+LOG_SECONDS = 60  # longest silence while a log that is not followed is read
 
 
 def lines_of(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
@@ -50,25 +53,34 @@ class LogStream:
         self.close()
 
 
-def open_log(
-    transport: Transport,
-    namespace: str,
-    pod: str,
-    container: str,
-    follow: bool,
-    since: datetime | None,
-    tail: int | None,
-) -> LogStream:
-    """`since` must know its time zone; without `follow` the stream ends with what is there now."""
-    params = {"container": container}
-    if follow:
-        params["follow"] = "true"
-    if since:
-        params["sinceTime"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if tail is not None:
-        params["tailLines"] = str(tail)
-    path = POD.path(namespace, pod, "log")
-    return LogStream(transport, transport.open(path, params, read_timeout=None if follow else 60))
+@dataclass(frozen=True)
+class LogQuery:
+    """What of a log is asked for; `since` must know its time zone, and counts in whole seconds."""
+
+    container: str
+    follow: bool = False
+    since: datetime | None = None
+    tail: int | None = None
+    previous: bool = False
+
+    @property
+    def params(self) -> dict[str, str]:
+        found = {"container": self.container}
+        if self.follow:
+            found["follow"] = "true"
+        if self.previous:
+            found["previous"] = "true"
+        if self.since:
+            found["sinceTime"] = self.since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if self.tail is not None:
+            found["tailLines"] = str(self.tail)
+        return found
+
+
+def open_log(transport: Transport, namespace: str, pod: str, asked: LogQuery) -> LogStream:
+    """Without `follow` the stream ends with what is there now; raises ClusterError."""
+    read_timeout = None if asked.follow else LOG_SECONDS
+    return LogStream(transport, transport.open(POD.path(namespace, pod, "log"), asked.params, read_timeout))
 
 
 def run_command(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import threading
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import urlencode
 import urllib3
 import yaml
 from kubernetes.client import ApiClient, Configuration
-from kubernetes.config import ConfigException, new_client_from_config
+from kubernetes.config import ConfigException, kube_config, new_client_from_config
 
 from harness.waiting import Deadline, pause
 
@@ -78,6 +79,23 @@ class ServerError(ClusterError):
 _BY_STATUS = {400: Invalid, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
 
 
+_LOADING = threading.Lock()
+
+
+def _keep_no_files(configuration: Configuration) -> None:
+    # The client writes certificates that a kubeconfig embeds into temporary files and removes them at a normal exit;
+    # a killed run would leave them. Files without a name (Linux) go away with the process, however it ends.
+    if not hasattr(os, "memfd_create"):
+        return
+    temporary = set(kube_config._temp_files.values())
+    for attribute in ("ssl_ca_cert", "cert_file", "key_file"):
+        if (path := getattr(configuration, attribute)) in temporary:
+            descriptor = os.memfd_create(attribute)
+            os.write(descriptor, Path(path).read_bytes())
+            setattr(configuration, attribute, f"/proc/{os.getpid()}/fd/{descriptor}")
+    kube_config._cleanup_temp_files()
+
+
 class Transport:
     """One authenticated way to one API server. Thread-safe.
 
@@ -93,7 +111,9 @@ class Transport:
 
     def _load(self) -> ApiClient:
         try:
-            client = new_client_from_config(str(self.kubeconfig), self.context)
+            with _LOADING:
+                client = new_client_from_config(str(self.kubeconfig), self.context)
+                _keep_no_files(client.configuration)
         except (ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
             where = f"{self.kubeconfig}" + (f", context {self.context}" if self.context else "")
             raise KubeconfigError(self.mesh, f"read kubeconfig {where}", str(error)) from error

@@ -1,0 +1,231 @@
+"""The options of a run: their names, defaults and meaning, and all that is wrong with them at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.versions import KNOWN
+
+KEEP = ("never", "failure", "always")
+CLUSTERS = ("kubeconfig", "embedded", "kind")
+PROFILES = ("core",)
+
+
+class OptionErrors(Exception):
+    """What is wrong with the options: `problems`, one sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option; its ini twin has underscores for dashes. `environment` names a variable with the default."""
+
+    flag: str
+    help: str
+    default: str = ""
+    environment: str = ""
+    switch: bool = False
+    metavar: str | None = None
+
+    @property
+    def ini(self) -> str:
+        return self.flag.lstrip("-").replace("-", "_")
+
+    @property
+    def full_help(self) -> str:
+        notes = [f"default: {self.default}"] if self.default else []
+        if self.environment:
+            value = os.environ.get(self.environment)
+            notes.append(f"default: ${self.environment}" + (f", now {value}" if value else ", not set"))
+        return self.help + (f" ({'; '.join(notes)})" if notes else "")
+
+
+OPTIONS = (
+    Option("--mesh1-kubeconfig", "kubeconfig of the exporting mesh's cluster", "", "MESH1_KUBECONFIG", metavar="FILE"),
+    Option(
+        "--mesh2-kubeconfig",
+        "kubeconfig of the importing mesh's cluster; the same file twice is one cluster, none the embedded lab",
+        "",
+        "MESH2_KUBECONFIG",
+        metavar="FILE",
+    ),
+    Option("--mesh1-context", "context in mesh1's kubeconfig, if not the current one", metavar="NAME"),
+    Option("--mesh2-context", "context in mesh2's kubeconfig, if not the current one", metavar="NAME"),
+    Option(
+        "--federation-clusters",
+        "where the clusters come from: kubeconfig, embedded or kind; follows from the kubeconfigs if absent",
+        metavar="SOURCE",
+    ),
+    Option("--federation-keep", "what stays after the run: never, failure or always", "never", metavar="WHEN"),
+    Option("--federation-adopt", "verify what is installed, provision nothing", switch=True),
+    Option("--federation-profile", "profiles to run, by comma; core is always run", "core", metavar="NAMES"),
+    Option("--federation-report", "directory for report, page and evidence", metavar="DIR"),
+    Option("--ossm-version", "spec.version to install, v2.1 to v2.6; the operator's newest if absent", metavar="V"),
+    Option("--split-weights", "percent to mesh1's and to mesh2's ratings", "50/50", metavar="A/B"),
+    Option("--split-margin", "deviation that counts as broken, in percentage points", "5", metavar="POINTS"),
+    Option("--split-alpha", "chance to call a good split broken", "1e-4", metavar="P"),
+    Option("--split-beta", "chance to miss a split that is off by the margin", "1e-3", metavar="P"),
+    Option("--split-concurrency", "probes at the same time, 1 to 64", "8", metavar="N"),
+)
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """weights: percent to (mesh1, mesh2), together 100; margin: percentage points; alpha, beta: probabilities."""
+
+    weights: tuple[int, int] = (50, 50)
+    margin: float = 5.0
+    alpha: float = 1e-4
+    beta: float = 1e-3
+    concurrency: int = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of a run, checked. kubeconfigs and contexts are those of mesh1 and mesh2, None for the lab."""
+
+    clusters: str
+    kubeconfigs: tuple[Path, Path] | None
+    contexts: tuple[str | None, str | None]
+    keep: str
+    adopt: bool
+    profiles: tuple[str, ...]
+    report: Path | None
+    ossm_version: str | None
+    split: SplitSettings
+
+    def __str__(self) -> str:
+        if self.kubeconfigs is None:
+            return "embedded lab" if self.clusters == "embedded" else f"a pair of {self.clusters} clusters"
+        named = [
+            f"mesh{n} from {path}{f' (context {context})' if context else ''}"
+            for n, (path, context) in enumerate(zip(self.kubeconfigs, self.contexts, strict=True), 1)
+        ]
+        return ", ".join(named)
+
+
+def read_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from option values by ini name; only local files are looked at. Raises OptionErrors."""
+    found = _Reader(values)
+    kubeconfigs, clusters = found.sources()
+    settings = Settings(
+        clusters=clusters,
+        kubeconfigs=kubeconfigs,
+        contexts=(values.get("mesh1_context") or None, values.get("mesh2_context") or None),
+        keep=found.choice("federation_keep", KEEP),
+        adopt=bool(values.get("federation_adopt")),
+        profiles=found.profiles(),
+        report=found.report(),
+        ossm_version=found.choice("ossm_version", KNOWN) or None,
+        split=SplitSettings(
+            weights=found.weights(),
+            margin=found.number("split_margin", float, 0.1, 50),
+            alpha=found.number("split_alpha", float, 1e-12, 0.2),
+            beta=found.number("split_beta", float, 1e-12, 0.2),
+            concurrency=found.number("split_concurrency", int, 1, 64),
+        ),
+    )
+    if settings.adopt and settings.clusters == "embedded":
+        found.problems.append("--federation-adopt: the embedded lab starts empty, there is nothing to adopt")
+    if found.problems:
+        raise OptionErrors(found.problems)
+    return settings
+
+
+class _Reader:
+    """Takes values one by one and collects what is wrong with them."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values, self.problems = values, list[str]()
+
+    def text(self, name: str) -> str:
+        return str(self.values.get(name) or "").strip()
+
+    def refuse(self, name: str, sentence: str) -> None:
+        self.problems.append(f"--{name.replace('_', '-')} {self.text(name)}: {sentence}".replace(" :", ":"))
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        value = self.text(name)
+        if value and value not in known:
+            self.refuse(name, f"is none of {', '.join(known)}")
+        return value
+
+    def number(self, name: str, kind: Callable[[str], Any], low: float, high: float) -> Any:
+        try:
+            value = kind(self.text(name))
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            self.refuse(name, f"must be a number from {low:g} to {high:g}")
+            return kind(str(int(high)))
+        return value
+
+    def weights(self) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d+)/(\d+)", self.text("split_weights"))
+        pair = (int(found[1]), int(found[2])) if found else (-1, -1)
+        if not found or sum(pair) != 100:
+            self.refuse("split_weights", "must be two whole numbers that sum to 100, such as 50/50")
+            return 50, 50
+        return pair
+
+    def profiles(self) -> tuple[str, ...]:
+        asked = [part.strip() for part in self.text("federation_profile").split(",") if part.strip()]
+        for unknown in sorted(set(asked) - set(PROFILES)):
+            self.problems.append(f"--federation-profile: {unknown} is none of {', '.join(PROFILES)}")
+        return tuple(dict.fromkeys(["core", *asked]))
+
+    def report(self) -> Path | None:
+        value = self.text("federation_report")
+        if value and Path(value).exists() and not Path(value).is_dir():
+            self.refuse("federation_report", "is not a directory")
+        return Path(value) if value else None
+
+    def sources(self) -> tuple[tuple[Path, Path] | None, str]:
+        asked = self.choice("federation_clusters", CLUSTERS)
+        files = [self.text("mesh1_kubeconfig"), self.text("mesh2_kubeconfig")]
+        if not any(files):
+            if asked == "kubeconfig":
+                self.refuse("federation_clusters", "needs --mesh1-kubeconfig and --mesh2-kubeconfig")
+            return None, asked or "embedded"
+        if asked in ("embedded", "kind"):
+            if self.values.get("federation_clusters_given_with_kubeconfigs"):
+                self.refuse("federation_clusters", "leaves no room for --mesh1-kubeconfig and --mesh2-kubeconfig")
+            return None, asked
+        for number, (mine, other) in enumerate(zip(files, reversed(files), strict=True), 1):
+            if not mine:
+                self.problems.append(
+                    f"--mesh{number}-kubeconfig: missing; mesh{3 - number} has {other}. Give both (the same file twice "
+                    "for one cluster), or none for the embedded lab"
+                )
+            else:
+                self._kubeconfig(f"mesh{number}", mine)
+        return (Path(files[0]), Path(files[1])), "kubeconfig"
+
+    def _kubeconfig(self, mesh: str, file: str) -> None:
+        name, context = f"{mesh}_kubeconfig", self.text(f"{mesh}_context")
+        try:
+            content = yaml.safe_load(Path(file).read_text())
+        except FileNotFoundError:
+            return self.refuse(name, "there is no such file")
+        except (OSError, UnicodeDecodeError) as error:
+            return self.refuse(name, f"cannot be read ({getattr(error, 'strerror', None) or 'not text'})")
+        except yaml.YAMLError:
+            return self.refuse(name, "is not YAML, so not a kubeconfig")
+        if not isinstance(content, dict) or content.get("kind") != "Config" or not content.get("clusters"):
+            return self.refuse(name, "is not a kubeconfig (kind: Config with clusters, users and contexts)")
+        known = [entry.get("name") for entry in content.get("contexts") or [] if isinstance(entry, dict)]
+        if context and context not in known:
+            return self.refuse(f"{mesh}_context", f"is not in {file}, which has {', '.join(map(str, known)) or 'none'}")
+        if not context and content.get("current-context") not in known:
+            self.refuse(name, f"has no current context; choose one with --{mesh}-context: {', '.join(map(str, known))}")
+        return None
