@@ -1,0 +1,234 @@
+"""Follows the logs of all pods behind a label, across cuts, rotation and restarts; loses nothing silently."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from harness.cluster import Cluster
+from harness.envoy import Proxy, parse_access_line
+from harness.kinds import POD
+from harness.ledger import Role, Source
+from harness.streams import LogStream
+from harness.transport import ClusterError, Object
+from harness.waiting import Cancelled, pause
+
+_LOOK_FOR_PODS = 2.0  # seconds between two looks for pods that came or went
+_OVERLAP = timedelta(seconds=15)  # re-read after a cut: one 10 s flush of Envoy and the second that sinceTime cuts off
+_CONTAINER = "istio-proxy"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Whose proxies are followed: pods of one `cluster` and `namespace` that carry the labels."""
+
+    cluster: Cluster
+    namespace: str
+    label_selector: str
+    name: str
+    role: Role
+
+    def pods(self) -> list[Object]:
+        """Pods that run a proxy now; raises ClusterError."""
+        found = self.cluster.list(POD, self.namespace, self.label_selector)
+        return [pod for pod in found if pod.get("status", {}).get("phase") == "Running"]
+
+    def source(self, pod: Object) -> Source:
+        address = pod["status"].get("podIP", "")
+        return Source(self.cluster.name, self.role, self.name, pod["metadata"]["name"], address)
+
+    def proxies(self) -> list[Proxy]:
+        return [Proxy(self.cluster, self.namespace, pod["metadata"]["name"], _CONTAINER) for pod in self.pods()]
+
+
+class LogFollower:
+    """Hands every line of the workloads' proxies to `deliver`, from threads of its own, each line once.
+
+    `found` gets every proxy that is followed, `trouble` one sentence for whatever may have cost lines. Lines from
+    before the start are not read, but for the last one of each log. Use as a context manager.
+    """
+
+    def __init__(
+        self,
+        workloads: list[Workload],
+        deliver: Callable[[Source, str], None],
+        found: Callable[[Source], None] = lambda _: None,
+        trouble: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._workloads, self._deliver, self._found, self._trouble = workloads, deliver, found, trouble
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._streams: dict[str, LogStream] = {}
+        self._followed: set[str] = set()
+
+    def start(self) -> None:
+        """Follows what is there now (raises ClusterError when pods cannot be listed), and later what comes."""
+        for workload in self._workloads:
+            self._look(workload, first=True)
+        self._spawn(self._look_again)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        with self._lock:
+            streams = list(self._streams.values())
+        for stream in streams:
+            stream.close()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def __enter__(self) -> LogFollower:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _spawn(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, name=f"logs {target.__name__}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _look_again(self) -> None:
+        with contextlib.suppress(Cancelled):
+            while True:
+                pause(_LOOK_FOR_PODS, self._stopping)
+                for workload in self._workloads:
+                    with contextlib.suppress(ClusterError):
+                        self._look(workload)
+
+    def _look(self, workload: Workload, first: bool = False) -> None:
+        for pod in workload.pods():
+            key = f"{workload.cluster.name}/{pod['metadata']['uid']}"
+            if key in self._followed:
+                continue
+            self._followed.add(key)
+            source = workload.source(pod)
+            self._found(source)
+            if not first:
+                self._trouble(f"{source} started while requests were being sent")
+            self._spawn(self._follow, workload, pod, source, first)
+
+    def _follow(self, workload: Workload, pod: Object, source: Source, skip_past: bool) -> None:
+        """Follows one pod's proxy until the pod is gone; a pod that is new is read from its beginning."""
+        name, seen = pod["metadata"]["name"], _Seen()
+        restarts = _restarts(pod)
+        tail: int | None = 1 if skip_past else None
+        with contextlib.suppress(Cancelled):
+            while not self._stopping.is_set():
+                try:
+                    self._read(workload, name, source, seen, tail)
+                except ClusterError as error:
+                    self._trouble(f"log of {source}: {error}")
+                tail = None
+                pause(0.1, self._stopping)
+                now = self._find(workload, pod)
+                if now is None:
+                    self._trouble(f"{source} is gone, what its proxy had not yet written is lost")
+                    return
+                if _restarts(now) > restarts:
+                    restarts = _restarts(now)
+                    self._trouble(f"the proxy of {source} was restarted")
+                    self._read_previous(workload, name, source, seen)
+
+    def _find(self, workload: Workload, pod: Object) -> Object | None:
+        """The pod as it is now, None when it was deleted or replaced."""
+        while True:
+            try:
+                found = workload.cluster.find(POD, pod["metadata"]["name"], workload.namespace)
+            except ClusterError:
+                pause(1, self._stopping)
+                continue
+            return found if found and found["metadata"]["uid"] == pod["metadata"]["uid"] else None
+
+    def _read(self, workload: Workload, pod: str, source: Source, seen: _Seen, tail: int | None) -> None:
+        stream = workload.cluster.logs(workload.namespace, pod, _CONTAINER, follow=True, since=seen.since, tail=tail)
+        self._deliver_all(stream, source, seen)
+
+    def _read_previous(self, workload: Workload, pod: str, source: Source, seen: _Seen) -> None:
+        """What the last container wrote after the cut."""
+        try:
+            stream = workload.cluster.logs(workload.namespace, pod, _CONTAINER, since=seen.since, previous=True)
+            self._deliver_all(stream, source, seen)
+        except ClusterError as error:
+            self._trouble(f"the log that the restarted proxy of {source} left: {error}")
+
+    def _deliver_all(self, stream: LogStream, source: Source, seen: _Seen) -> None:
+        key = f"{source}"
+        with self._lock:
+            self._streams[key] = stream
+        with stream:
+            if self._stopping.is_set():
+                return
+            for line in stream:
+                if seen.is_new(line):
+                    self._deliver(source, line)
+
+
+class _Seen:
+    """Tells lines apart that are read twice after a cut."""
+
+    def __init__(self) -> None:
+        self._texts: set[str] = set()
+        self._latest: datetime | None = None
+
+    @property
+    def since(self) -> datetime | None:
+        """From when to read again, by the clock of the pods; None before the first line."""
+        return self._latest - _OVERLAP if self._latest else None
+
+    def is_new(self, line: str) -> bool:
+        if line in self._texts:
+            return False
+        self._texts.add(line)
+        if parsed := parse_access_line(line):
+            start = parsed.start_time.astimezone(UTC)
+            self._latest = max(start, self._latest or start)
+        return True
+
+
+def _restarts(pod: Object) -> int:
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return next((status.get("restartCount", 0) for status in statuses if status["name"] == _CONTAINER), 0)
+
+
+class LogFlusher:
+    """Has Envoys write their buffered access logs every `interval` seconds, one thread per proxy; context manager.
+
+    `refused` is told once per proxy that can not be asked (exec forbidden, for one): its lines come with the 10 s
+    flush.
+    """
+
+    def __init__(
+        self, proxies: list[Proxy], interval: float = 0.5, refused: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._proxies, self._interval, self._refused = proxies, interval, refused
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._serve, args=(proxy,), daemon=True) for proxy in proxies]
+
+    def __enter__(self) -> LogFlusher:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=15)
+
+    def _serve(self, proxy: Proxy) -> None:
+        with contextlib.suppress(Cancelled):
+            while True:
+                pause(self._interval, self._stopping)
+                try:
+                    proxy.write_logs()
+                except ClusterError as error:
+                    self._refused(f"access log of {proxy.pod} comes with Envoy's 10 s flush: {error}")
+                    return
