@@ -1,0 +1,58 @@
+"""The OSSM operator of the lab: control planes, member rolls, gateways and their Routes, sidecar injection."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lab.client import ApiClient
+from lab.operator import crds
+from lab.operator.controlplane import ControlPlanes
+from lab.operator.members import Members
+from lab.operator.routes import Routes
+from lab.operator.versions import Release
+from lab.operator.webhooks import NAMESPACE as OPERATOR_NAMESPACE
+from lab.operator.webhooks import Webhooks
+from lab.resources import DEPLOYMENT, NAMESPACE
+from lab.settings import ClusterSettings
+
+__all__ = ["run"]
+
+
+async def run(api: ApiClient, settings: ClusterSettings) -> None:
+    """Runs the operator of one cluster until cancelled; its webhooks are served before its kinds are."""
+    release = Release(settings.ossm_version)
+    async with Webhooks(api, settings, release).served():
+        await crds.install(api, release, crds.OWN)
+        await _announce(api, release)
+        planes = ControlPlanes(api, release)
+        members = Members(api, release, planes.smcps)
+        routes = Routes(api, release, planes.smcps, members.namespaces)
+        async with asyncio.TaskGroup() as tasks:
+            for controller in (planes, members, routes):
+                tasks.create_task(controller.run())
+
+
+async def _announce(api: ApiClient, release: Release) -> None:
+    """The operator's own Deployment, where users look for it and its version."""
+    labels = {"name": "istio-operator"}
+    container = {
+        "name": "istio-operator",
+        "image": f"quay.io/maistra/istio-ubi8-operator:{release.version}",
+        "env": [{"name": "OPERATOR_NAME", "value": "istio-operator"}],
+    }
+    await api.apply(NAMESPACE, {"metadata": {"name": OPERATOR_NAMESPACE}})
+    await api.apply(
+        DEPLOYMENT,
+        {
+            "metadata": {
+                "name": "istio-operator",
+                "namespace": OPERATOR_NAMESPACE,
+                "labels": {"maistra-version": release.version},
+            },
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        },
+    )
