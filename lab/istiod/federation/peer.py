@@ -1,0 +1,173 @@
+"""One ServiceMeshPeer at work: exports to it, imports from it, its watch, and what all this adds to the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lab.istiod.federation.client import DiscoveryClient
+from lab.istiod.federation.exports import Export, Exporter, exports_of
+from lab.istiod.federation.imports import Gateways, Imports, egress_pods, imports_of, remote_addresses
+from lab.istiod.federation.logs import ComponentLog
+from lab.istiod.federation.messages import ExportedService
+from lab.istiod.federation.names import LOCAL_SUFFIX
+from lab.istiod.federation.objects import PeerSpec, discovery_objects, export_objects, import_objects
+from lab.istiod.federation.rules import ExportRules, ImportRules, locality_labels
+from lab.istiod.federation.status import Object, PeerStatus, exported_services, imported_services
+from lab.istiod.federation.versions import VersionRules
+from lab.istiod.federation.watch import PeerWatch
+from lab.istiod.model import FederationOutput
+from lab.istiod.registry import hostname_of
+from lab.istiod.state import MeshState
+
+log = ComponentLog("federation-server")
+
+
+class FederatedPeer:
+    """A peer from its first successful look on until it is deleted.
+
+    touched: called when a status has to be written; changed: called when `output()` may have changed.
+    """
+
+    def __init__(
+        self,
+        state: MeshState,
+        rules: VersionRules,
+        peer: Object,
+        client: DiscoveryClient,
+        touched: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._state, self._rules, self._touched, self._changed = state, rules, touched, changed
+        self.uid = peer["metadata"].get("uid")
+        self.leaving = False
+        self.spec = PeerSpec.of(peer)
+        # Exports keep the peer as it was met first: later edits of clientID or ingress gateway do not reach them.
+        self._met = self.spec
+        self._bundles: dict[str, str] = {}
+        self.status = PeerStatus(state.pod_name, touched)
+        self.exporter = Exporter()
+        self._export_set: Object | None = None
+        self._export_rules = ExportRules(None, self.spec.name)
+        self._import_generation: int | None = None
+        self._import_rules = ImportRules(None, self.spec.name)
+        self._locality: tuple[tuple[str, str], ...] = ()
+        self._received: list[ExportedService] | None = None
+        self._gateways = Gateways()
+        self._imports = Imports()
+        self._complaint = ""
+        self.watch = PeerWatch(self.spec, client, self.status, self._take, rules.resync)
+        if not self.spec.client_id:
+            log.error(
+                "no ClientID specified for MeshFederation %s/%s: AuthorizationPolicy for exported services "
+                "will not be created",
+                self.spec.namespace,
+                self.spec.name,
+            )
+
+    def update(self, peer: Object, bundles: dict[str, str]) -> None:
+        """Takes over the object as it is now, with the roots that were read for it."""
+        self.spec = PeerSpec.of(peer)
+        self._bundles = bundles
+        self.watch.update(self.spec)
+
+    def set_imports(self, import_set: Object | None) -> None:
+        """Takes over the ImportedServiceSet of the peer's name and applies it to the services known already."""
+        if import_set is not None:
+            generation = import_set["metadata"].get("generation")
+            if self._rules.same_generation_ignored and generation == self._import_generation:
+                return
+            self._import_generation = generation
+        self._import_rules = ImportRules(import_set, self.spec.name)
+        self._locality = locality_labels(import_set)
+        self._apply_imports()
+
+    def refresh(self) -> None:
+        """Looks at services, gateways and the ExportedServiceSet again."""
+        state = self._state
+        export_set = state.informers.exports.items.get((state.namespace, self.spec.name))
+        if export_set is not self._export_set:
+            self._export_set = export_set
+            self._export_rules = ExportRules(export_set, self.spec.name)
+        exports: list[Export] = []
+        if export_set is not None:
+            services = state.informers.services.items
+            identities = self._ingress_identities()
+            exports = exports_of(self._export_rules, state.services(), services, state.namespace, identities)
+        if self.exporter.update(exports):
+            self._touched()
+            self._changed()
+        if self._received is not None and not self._gateways.egress:
+            self._apply_imports()
+
+    async def leave(self) -> None:
+        """Ends the watch to the peer and takes back all exports; the peer hears of it on its own watch."""
+        self.leaving = True
+        await self.watch.stop()
+        self.exporter.update(())
+
+    async def stop(self) -> None:
+        """Ends the watch to the peer and the peer's watches."""
+        await self.watch.stop()
+        self.exporter.close()
+
+    def output(self) -> FederationOutput:
+        """What proxies get from this peer."""
+        short = self._rules.short_names
+        istiod = hostname_of(f"istiod-{self._state.revision}", self._state.namespace)
+        objects = [
+            *discovery_objects(self.spec, istiod),
+            *export_objects(self._met, self.exporter.pairs, short=short),
+            *import_objects(self.spec, self._imports.matched, short=short),
+        ]
+        return FederationOutput(self._imports.services, tuple(objects), dict(self._bundles))
+
+    def exported(self) -> list[Object]:
+        """`exportedServices` of the ExportedServiceSet's status."""
+        return exported_services(self.exporter.pairs)
+
+    def imported(self) -> list[Object] | None:
+        """`importedServices` of the ImportedServiceSet's status; None before the first list came."""
+        if self._received is None:
+            return None
+        pairs = self._imports.pairs if self._rules.lists_unmatched else self._imports.matched
+        return imported_services(pairs)
+
+    async def _take(self, messages: list[ExportedService]) -> None:
+        services = self._state.informers.services.items
+        remote = await remote_addresses(self.spec.addresses, services)
+        self._received = messages
+        self._gateways = Gateways((), remote, self.spec.service_port)
+        self._look_for_egress()
+        self._apply_imports()
+
+    def _look_for_egress(self) -> None:
+        informers = self._state.informers
+        pods = egress_pods(self.spec, informers.endpoints.items, informers.pods.items, self._state.trust_domain)
+        self._gateways = Gateways(pods, self._gateways.remote, self._gateways.remote_port)
+
+    def _apply_imports(self) -> None:
+        if not self._gateways.egress:
+            self._look_for_egress()
+        messages = self._received or ()
+        imports = imports_of(self.spec, messages, self._import_rules, self._gateways, self._locality)
+        if imports != self._imports:
+            self._imports = imports
+            self._changed()
+        self._touched()
+
+    def _ingress_identities(self) -> tuple[str, ...]:
+        host = f"{self._met.ingress}.{self._state.namespace}.{LOCAL_SUFFIX}"
+        for service in self._state.services():
+            if service.hostname == host:
+                self._complaint = ""
+                by_pod = {endpoint.address: endpoint.identity for endpoint in service.endpoints if endpoint.identity}
+                return tuple(by_pod.values())
+        complaint = f"could not locate ingress gateway service {self._met.ingress}"
+        if complaint != self._complaint:
+            self._complaint = complaint
+            log.error(
+                "unexpected error retrieving ServiceAccount details for MeshFederation %s: %s",
+                self.spec.name,
+                complaint,
+            )
+        return ()

@@ -1,0 +1,170 @@
+"""Looks at every ServiceMeshPeer when it changes, and every minute, and keeps what federation adds current."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from lab.client import Key
+from lab.istiod.federation.client import DiscoveryClient
+from lab.istiod.federation.logs import ComponentLog
+from lab.istiod.federation.peer import FederatedPeer
+from lab.istiod.federation.roots import RootError, root_of
+from lab.istiod.federation.status import Object
+from lab.istiod.federation.versions import VersionRules
+from lab.istiod.model import FederationOutput
+from lab.istiod.state import MeshState
+
+log = ComponentLog("federation-discovery-controller")
+_LOOK_AGAIN = 60.0
+_RETRIES = 5
+_FIRST_RETRY = 0.005
+_FAREWELL = 1.0
+"""Seconds a deleted peer may still ask for the list of exports, so that it sees it empty."""
+
+
+class PeerController:
+    """The peers of one mesh by name; `touch` is told the name of a peer whose statuses have to be written."""
+
+    def __init__(
+        self, state: MeshState, rules: VersionRules, client: DiscoveryClient, touch: Callable[[str], None]
+    ) -> None:
+        self._state, self._rules, self._client, self._touch = state, rules, client, touch
+        self._peers: dict[str, FederatedPeer] = {}
+        self._failures: dict[str, int] = {}
+        self._unmet: set[str] = set()
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+
+    def find(self, name: str) -> FederatedPeer | None:
+        """The peer that may be asked for and that others may ask."""
+        return self._peers.get(name)
+
+    def reported(self, name: str) -> FederatedPeer | None:
+        """The peer whose statuses are written: sets of a deleted one keep what they say."""
+        peer = self._peers.get(name)
+        return None if peer is None or peer.leaving else peer
+
+    def touch_all(self) -> None:
+        for name in self._peers:
+            self._touch(name)
+
+    async def run(self) -> None:
+        """Works until cancelled; then all watches are cut."""
+        informers = self._state.informers
+        informers.peers.on_change(lambda key, *_: self._queue.put_nowait(key[1]))
+        informers.imports.on_change(self._imports_changed)
+        informers.config_maps.on_change(self._config_map_changed)
+        informers.pods.on_change(self._pod_changed)
+        self._state.on_change(self._refresh)
+        for _, name in informers.peers.items:
+            self._queue.put_nowait(name)
+        try:
+            await asyncio.gather(self._work(), self._look_regularly())
+        finally:
+            await asyncio.gather(*(peer.watch.stop() for peer in self._peers.values()))
+
+    async def _work(self) -> None:
+        while True:
+            name = await self._queue.get()
+            try:
+                await self._look(name)
+            except Exception as error:
+                self._failed(name, error)
+
+    async def _look_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN)
+            for _, name in self._state.informers.peers.items:
+                self._queue.put_nowait(name)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        failures = self._failures.get(name, 0) + 1
+        where = f"{self._state.namespace}/{name}"
+        if not isinstance(error, RootError):
+            log.exception("unexpected failure of %s", where)
+        if failures > _RETRIES:
+            log.error("Error processing %s (giving up): %s", where, error)
+            self._failures.pop(name, None)
+            return
+        self._failures[name] = failures
+        log.error("Error processing %s (will retry): %s", where, error)
+        asyncio.get_running_loop().call_later(_FIRST_RETRY * 2**failures, self._queue.put_nowait, name)
+
+    async def _look(self, name: str) -> None:
+        state = self._state
+        found = state.informers.peers.items.get((state.namespace, name))
+        known = self._peers.get(name)
+        if known and found is None and not known.leaving:
+            await known.leave()
+            self._publish(name)
+            asyncio.get_running_loop().call_later(_FAREWELL, self._queue.put_nowait, name)
+            return
+        if known and (found is None or known.uid != found["metadata"].get("uid")):
+            await self._forget(name, known)
+            known = None
+        if found is None:
+            self._unmet.discard(name)
+            return
+        self._unmet.add(name)
+        bundles = await root_of(state, found, terse=self._rules.terse_errors)
+        self._unmet.discard(name)
+        self._failures.pop(name, None)
+        if known is None:
+            self._meet(name, found, bundles)
+        else:
+            known.update(found, bundles)
+            known.set_imports(self._import_set(name))
+            self._publish(name)
+
+    def _meet(self, name: str, found: Object, bundles: dict[str, str]) -> None:
+        peer = FederatedPeer(
+            self._state,
+            self._rules,
+            found,
+            self._client,
+            touched=lambda: self._touch(name),
+            changed=lambda: self._publish(name),
+        )
+        peer.update(found, bundles)
+        self._peers[name] = peer
+        peer.set_imports(self._import_set(name))
+        peer.refresh()
+        self._publish(name)
+        peer.watch.start()
+
+    async def _forget(self, name: str, peer: FederatedPeer) -> None:
+        await peer.stop()
+        del self._peers[name]
+        # Proxies go on trusting the peer's root until istiod restarts, as in the product.
+        self._state.federation[name] = FederationOutput(bundles=peer.output().bundles)
+        self._state.changed()
+
+    def _import_set(self, name: str) -> Object | None:
+        return self._state.informers.imports.items.get((self._state.namespace, name))
+
+    def _publish(self, name: str) -> None:
+        peer = self._peers.get(name)
+        if peer is None:
+            return
+        output = peer.output()
+        if output != self._state.federation.get(name):
+            self._state.federation[name] = output
+            self._state.changed()
+
+    def _refresh(self) -> None:
+        for peer in self._peers.values():
+            if not peer.leaving:
+                peer.refresh()
+
+    def _imports_changed(self, key: Key, *_: object) -> None:
+        peer = self._peers.get(key[1])
+        if peer and self._rules.edits_at_once:
+            peer.set_imports(self._import_set(key[1]))
+
+    def _config_map_changed(self, *_: object) -> None:
+        for name in self._unmet:
+            self._queue.put_nowait(name)
+
+    def _pod_changed(self, key: Key, _: Object | None, new: Object | None) -> None:
+        if new is None and key[0] == self._state.namespace:
+            self.touch_all()

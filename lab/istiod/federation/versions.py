@@ -1,0 +1,45 @@
+"""What federation does differently from one OSSM version to the next: one table, so that nobody asks for versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VersionRules:
+    """Behaviour of one version.
+
+    resync: seconds between two unasked polls of the peer's services.
+    short_names: objects are named `fed-exp-`/`fed-imp-`, at most 63 characters, not `federation-exports-`/`-imports-`.
+    edits_at_once: an edited ImportedServiceSet holds at once; otherwise from the next look at the ServiceMeshPeer on.
+    same_generation_ignored: a set made anew with the generation of the one before it is not looked at.
+    lists_unmatched: services that no import rule wants stand in the status with an empty local service.
+    terse_errors: a missing root certificate is reported in the short form.
+    """
+
+    resync: float
+    short_names: bool
+    edits_at_once: bool
+    same_generation_ignored: bool
+    lists_unmatched: bool
+    terse_errors: bool
+
+
+_RESYNC_LONG = 300.0
+_RESYNC_SHORT = 60.0
+
+
+def rules_for(version: str) -> VersionRules:
+    """The rules of an OSSM version such as `2.1.6`; what is missing counts as 0."""
+    numbers = [int(part) if part.isdigit() else 0 for part in version.removeprefix("v").split(".")]
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    old = (major, minor) <= (2, 1)
+    short = (2, 4, 7) <= (major, minor, patch) < (2, 5, 0) or (major, minor, patch) >= (2, 5, 1)
+    return VersionRules(
+        resync=_RESYNC_SHORT if short else _RESYNC_LONG,
+        short_names=not old,
+        edits_at_once=old,
+        same_generation_ignored=not old,
+        lists_unmatched=not old,
+        terse_errors=old,
+    )

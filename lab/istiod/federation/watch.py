@@ -1,0 +1,161 @@
+"""The watch of one peer: an endless request, begun again whenever it ends, and full resyncs beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import orjson
+
+from lab.istiod.federation.client import DiscoveryClient, DiscoveryError, status_line
+from lab.istiod.federation.logs import ComponentLog
+from lab.istiod.federation.messages import ExportedService, decode_list
+from lab.istiod.federation.objects import PeerSpec
+from lab.istiod.federation.status import PeerStatus
+
+log = ComponentLog("federation-registry")
+_FIRST_PAUSE, _GROWTH, _JITTER, _LONGEST_PAUSE = 0.5, 1.5, 0.5, 60.0
+_RETRY_EVERY, _RETRY_FOR = 1.0, 120.0
+
+
+class Backoff:
+    """Seconds to wait between attempts: from 0.5, each time half as much again, at most 60; spread by half."""
+
+    def __init__(self) -> None:
+        self._pause = _FIRST_PAUSE
+
+    def reset(self) -> None:
+        self._pause = _FIRST_PAUSE
+
+    def next(self) -> float:
+        pause = self._pause * random.uniform(1 - _JITTER, 1 + _JITTER)
+        self._pause = min(self._pause * _GROWTH, _LONGEST_PAUSE)
+        return pause
+
+
+class PeerWatch:
+    """Keeps the list of a peer's services current.
+
+    `received` gets every list that was polled. `every` is the time in seconds between unasked resyncs.
+    """
+
+    def __init__(
+        self,
+        peer: PeerSpec,
+        client: DiscoveryClient,
+        status: PeerStatus,
+        received: Callable[[list[ExportedService]], Awaitable[None]],
+        every: float,
+    ) -> None:
+        self.peer = peer
+        self._client, self._status, self._received, self._every = client, status, received, every
+        self._backoff = Backoff()
+        self._events: asyncio.Queue[int] = asyncio.Queue()
+        self._syncing = asyncio.Lock()
+        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        log.info('initializing Federation service registry for "%s" at %s', self.peer.name, list(self.peer.addresses))
+        self._watch = asyncio.create_task(self._watch_forever(None))
+        self._tasks = [asyncio.create_task(self._handle_events()), asyncio.create_task(self._resync_regularly())]
+
+    def update(self, peer: PeerSpec) -> None:
+        """Takes over an edited peer; the watch begins anew when it now leads elsewhere."""
+        before, self.peer = self.peer, peer
+        if (before.remote_checksum, before.egress) != (peer.remote_checksum, peer.egress):
+            log.info("restarting watch for cluster %s", peer.name)
+            old = self._watch
+            if old:
+                old.cancel()
+            self._watch = asyncio.create_task(self._watch_forever(old))
+
+    async def stop(self) -> None:
+        tasks = [task for task in (self._watch, *self._tasks) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch_forever(self, predecessor: asyncio.Task[None] | None) -> None:
+        if predecessor:
+            await asyncio.wait([predecessor])
+        try:
+            while True:
+                log.info("starting watch")
+                try:
+                    await self._watch_once()
+                except DiscoveryError as error:
+                    log.error("watch failed: %s", error)
+                    await asyncio.sleep(self._backoff.next())
+                else:
+                    self._backoff.reset()
+                    log.info("watch closed")
+        except asyncio.CancelledError:
+            log.info("watch cancelled")
+            raise
+        finally:
+            log.info("watch stopped")
+
+    async def _watch_once(self) -> None:
+        self._status.watch_initiated()
+        ended = "context canceled"
+        try:
+            async with self._client.get(self.peer, "/v1/watch") as response:
+                ended = status_line(response)
+                self._status.watching()
+                self._backoff.reset()
+                await self.resync()
+                await self._read(response)
+        except DiscoveryError as error:
+            ended = error.status or ended
+            raise
+        finally:
+            self._status.watch_terminated(ended)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> None:
+        status = status_line(response)
+        try:
+            while line := await response.content.readline():
+                if line.strip():
+                    self._events.put_nowait(int(orjson.loads(line).get("checksum", 0)))
+        except (ValueError, AttributeError) as error:
+            raise DiscoveryError(f"invalid event: {error}", status) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise DiscoveryError("unexpected EOF", status) from error
+
+    async def _handle_events(self) -> None:
+        while True:
+            announced = await self._events.get()
+            if await self.resync() not in (announced, None):
+                log.error("checksum mismatch after resync")
+
+    async def _resync_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            await self.resync()
+
+    async def resync(self) -> int | None:
+        """Polls until there is an answer, at most two minutes; the checksum of the list, None without one."""
+        async with self._syncing:
+            deadline = asyncio.get_running_loop().time() + _RETRY_FOR
+            while True:
+                try:
+                    services, total = await self._poll()
+                    break
+                except DiscoveryError as error:
+                    if asyncio.get_running_loop().time() + _RETRY_EVERY > deadline:
+                        log.warning("resync failed: timeout while waiting (last error: %s)", error)
+                        return None
+                    await asyncio.sleep(_RETRY_EVERY)
+            await self._received(services)
+            self._status.full_sync()
+            return total
+
+    async def _poll(self) -> tuple[list[ExportedService], int]:
+        async with self._client.get(self.peer, "/v1/services/") as response:
+            try:
+                return decode_list(await response.read())
+            except (ValueError, aiohttp.ClientError, OSError) as error:
+                raise DiscoveryError(f"failed to unmarshal response bytes: {error}", "") from error
