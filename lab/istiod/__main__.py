@@ -45,8 +45,7 @@ async def _serve(state: MeshState, stack: contextlib.AsyncExitStack) -> None:
         authority = await CertificateAuthority.load(state.api, state.namespace, state.trust_domain)
         server = ConfigServer(state, authority)
         tasks.create_task(RootPublisher(state, authority.root).run())
-        if os.environ.get("PILOT_ENABLE_FEDERATION", "true").lower() != "false":
-            tasks.create_task(run_federation(state))
+        tasks.create_task(run_federation(state))
         await _listen(stack, state.pod_ip, xds.PORT, server.routes())
         pages.server = server
         log.info("istiod %s serves mesh %s", state.pod_name, state.trust_domain)

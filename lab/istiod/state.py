@@ -13,7 +13,7 @@ import yaml
 from lab import resources
 from lab.client import ApiClient, Informer, Key, Object
 from lab.istiod.model import FederationOutput, Service
-from lab.istiod.registry import kubernetes_services
+from lab.istiod.registry import hostname_of, kubernetes_services
 from lab.istiod.store import Mesh, objects_to_configs
 from lab.settings import ClusterSettings
 
@@ -197,7 +197,16 @@ class MeshState:
             federation=self.federation,
             workload_services=self.objects(self.informers.services),
             access_log=self.access_log,
+            cluster_ips=self._cluster_ips(),
         )
+
+    def _cluster_ips(self) -> dict[str, str]:
+        found = {}
+        for (namespace, name), service in self.informers.services.items.items():
+            address = (service.get("spec") or {}).get("clusterIP") or "None"
+            if address != "None":
+                found[hostname_of(name, namespace)] = address
+        return found
 
     def _kubernetes_services(self) -> list[Service]:
         informers = self.informers

@@ -84,7 +84,11 @@ def matches_labels(selector: Mapping[str, str] | None, labels: Mapping[str, str]
 
 
 class Mesh:
-    """All that proxies are configured from. It never changes, so whatever is derived from it can be kept (`memo`)."""
+    """All that proxies are configured from. It never changes, so whatever is derived from it can be kept (`memo`).
+
+    `workload_services` are the Kubernetes Services (for their selectors); `cluster_ips` maps host names of all the
+    cluster's Services to addresses, because a peer may be in the same cluster and Envoy has no cluster DNS here.
+    """
 
     def __init__(
         self,
@@ -96,9 +100,10 @@ class Mesh:
         federation: Mapping[str, FederationOutput],
         workload_services: Iterable[Object] = (),
         access_log: bool = True,
+        cluster_ips: Mapping[str, str] | None = None,
     ) -> None:
         self.trust_domain, self.root_namespace, self.version = trust_domain, root_namespace, version
-        self.access_log = access_log
+        self.access_log, self.cluster_ips = access_log, cluster_ips or {}
         everything = sorted([*configs, *federated_configs(federation)], key=lambda c: (c.created, c.namespace, c.name))
         self._by_kind: dict[str, list[Config]] = {}
         for config in everything:

@@ -109,7 +109,7 @@ def _base(
         about["subset"] = subset_name
     hidden = bool(view) and service.private and service.resolution != "DNS" and f"network-{service.source}" not in view
     endpoints = [
-        _endpoint(endpoint)
+        _endpoint(endpoint, mesh.cluster_ips.get(endpoint.address, endpoint.address))
         for endpoint in service.endpoints
         if endpoint.port_name == port.name
         and matches_labels(subset.get("labels"), dict(endpoint.labels))
@@ -126,7 +126,7 @@ def _base(
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}] if endpoints else []},
     }
     if service.resolution == "DNS":
-        cluster.update(dns_refresh_rate="300s", dns_lookup_family="V4_ONLY", respect_dns_ttl=True)
+        cluster["dns_lookup_family"] = "V4_ONLY"
     if port.protocol in ("GRPC", "HTTP2"):
         cluster["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -196,8 +196,8 @@ def _client_tls(
     }
 
 
-def _endpoint(endpoint: Endpoint) -> Block:
-    block: Block = {"endpoint": {"address": address(endpoint.address, endpoint.port)}, "load_balancing_weight": 1}
+def _endpoint(endpoint: Endpoint, host: str) -> Block:
+    block: Block = {"endpoint": {"address": address(host, endpoint.port)}, "load_balancing_weight": 1}
     if endpoint.tls:
         block["metadata"] = {"filter_metadata": {"envoy.transport_socket_match": {"tlsMode": "istio"}}}
     return block

@@ -90,7 +90,8 @@ def virtual_address(mesh: Mesh, service: Service) -> str:
     """The address a host name stands for: the ClusterIP, or for federated hosts one from 240.241.0.0/16."""
     if service.cluster_ip:
         return service.cluster_ip
-    without = [other.hostname for other in mesh.services if other.source not in ("Kubernetes", "External")]
+    federated = [other for other in mesh.services if other.source not in ("Kubernetes", "External")]
+    without = [other.hostname for other in federated if not other.private]
     if service.hostname not in without:
         return ""
     high, low = divmod(without.index(service.hostname) + 1, 255)
