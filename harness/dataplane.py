@@ -1,0 +1,105 @@
+"""What the proxies on the path have and have done: endpoints of imports, requests received, strangers refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from harness.discovery import DiscoveryAnswer, ask_peer
+from harness.envoy import Endpoint, Proxy
+from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Federation, Mesh
+from harness.peering import exported_name, imported_host
+from harness.transport import ClusterError
+from harness.trust import refusal
+
+APP_PORT = 9080
+
+
+def app_proxies(mesh: Mesh, selector: str) -> list[Proxy]:
+    """The sidecars of running application pods; raises ClusterError when there is none."""
+    pods = mesh.running_pods(mesh.app_namespace, selector)
+    if not pods:
+        raise ClusterError(mesh.name, f"find pods {selector} in {mesh.app_namespace}", "none is running")
+    return [Proxy(mesh.cluster, mesh.app_namespace, pod["metadata"]["name"]) for pod in pods]
+
+
+@dataclass(frozen=True)
+class ImportedEndpoints:
+    """Where a client's sidecar would send requests for an imported service, and where the egress gateway is.
+
+    `found` is None where the sidecar does not know the imported service at all.
+    """
+
+    cluster: str
+    found: tuple[Endpoint, ...] | None
+    egress: frozenset[str]
+
+    @property
+    def problems(self) -> list[str]:
+        """[] when there are endpoints, all healthy, and all of them are the egress gateway's pods on 15443."""
+        if self.found is None:
+            return [f"the sidecar has no cluster {self.cluster}: the import never reached it"]
+        if not self.found:
+            return [f"{self.cluster} has no endpoint: istiod knows no pod of the egress gateway"]
+        sick = [f"{self.cluster}: {endpoint} is not healthy" for endpoint in self.found if not endpoint.healthy]
+        wanted = {f"{address}:{SERVICE_PORT}" for address in self.egress}
+        stale = [
+            f"{self.cluster}: {endpoint} is no pod of the egress gateway ({', '.join(sorted(wanted)) or 'none runs'})"
+            for endpoint in self.found
+            if f"{endpoint.address}:{endpoint.port}" not in wanted
+        ]
+        return sick + stale
+
+
+def imported_endpoints(mesh: Mesh, service: str) -> ImportedEndpoints:
+    """Endpoints of an imported service in the sidecar of reviews, the one that calls ratings."""
+    cluster = f"outbound|{APP_PORT}||{imported_host(service, mesh)}"
+    proxy = app_proxies(mesh, "app=reviews,version=v3")[0]
+    egress = frozenset(pod["status"]["podIP"] for pod in mesh.gateway_pods(mesh.egress_gateway))
+    return ImportedEndpoints(cluster, proxy.endpoints().get(cluster), egress)
+
+
+def requests_received(mesh: Mesh, app: str) -> int:
+    """Requests that the sidecars of an application passed on to it since they started (Envoy's counters)."""
+    return sum(_received(proxy) for proxy in app_proxies(mesh, f"app={app}"))
+
+
+def _received(proxy: Proxy) -> int:
+    statuses = json.loads(proxy.request("GET", "clusters?format=json")).get("cluster_statuses", [])
+    hosts = [host for status in statuses if status["name"].startswith("inbound|") for host in status["host_statuses"]]
+    stats = [stat for host in hosts for stat in host.get("stats", []) if stat["name"] == "rq_total"]
+    return sum(int(stat.get("value", 0)) for stat in stats)
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """How one gateway port treats a client without a certificate, and at the same moment the real peer.
+
+    `refused` is the server's reason, None if it let the stranger in.
+    """
+
+    where: str
+    refused: str | None
+    control: DiscoveryAnswer
+
+
+def stranger_at(mesh: Mesh, other: Mesh, port: int) -> Stranger:
+    """Knocks at `mesh`'s federation ingress without a certificate while `other` asks through its own egress gateway.
+
+    Raises OSError where nothing listens: then nobody was refused. Ports: 8188 discovery, 15443 services.
+    """
+    where = f"{mesh.name} {mesh.ingress_gateway} port {port} at {mesh.ingress.hosts[0]}"
+    refused = refusal(mesh.connector(port), server_name(mesh, other, port))
+    return Stranger(where, refused, ask_peer(other))
+
+
+def server_name(mesh: Mesh, other: Mesh, port: int) -> str:
+    """The TLS server name under which `other` calls `mesh`'s federation ingress on a port."""
+    if port == DISCOVERY_PORT:
+        return f"discovery.{other.system_namespace}.svc.{mesh.name}.local"
+    return f"outbound_.{APP_PORT}_._.{exported_name('ratings', mesh.peer)}"
+
+
+def partner(federation: Federation, mesh: Mesh) -> Mesh:
+    """The other mesh of a federation."""
+    return federation.mesh2 if mesh.name == federation.mesh1.name else federation.mesh1

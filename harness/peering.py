@@ -1,0 +1,86 @@
+"""What the two meshes know of each other: watches, exports, imports; each check says in lines what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from harness import kinds
+from harness.mesh import Federation, Mesh
+from harness.status import PeerStatus, ServiceEntry, exported_services, imported_services
+
+CLUSTER_DOMAIN = "cluster.local"
+SHARED = ("mongodb", "ratings")
+ALIAS_NAMESPACE = "bookinfo"
+
+
+def exported_name(service: str, peer: str) -> str:
+    """Host name under which the exporter offers a service; `peer` is the exporter's name for the importer."""
+    return f"{service}.{ALIAS_NAMESPACE}.svc.{peer}-exports.local"
+
+
+def imported_host(service: str, mesh: Mesh) -> str:
+    """Host name under which `mesh` sees a service of its peer."""
+    return f"{service}.{mesh.app_namespace}.svc.{mesh.peer}-imports.local"
+
+
+def local_host(service: str, mesh: Mesh) -> str:
+    """Host name of a Service of the mesh's own application namespace."""
+    return f"{service}.{mesh.app_namespace}.svc.{CLUSTER_DOMAIN}"
+
+
+def wanted_exports(mesh: Mesh) -> list[ServiceEntry]:
+    """What an exporting mesh is asked to offer its peer."""
+    return [ServiceEntry(exported_name(service, mesh.peer), local_host(service, mesh)) for service in SHARED]
+
+
+def wanted_imports(federation: Federation) -> list[ServiceEntry]:
+    """What mesh2 is asked to import; exported names are made by mesh1, local ones by mesh2."""
+    mesh1, mesh2 = federation.mesh1, federation.mesh2
+    return [ServiceEntry(exported_name(service, mesh1.peer), imported_host(service, mesh2)) for service in SHARED]
+
+
+def watch_problems(mesh: Mesh, now: datetime) -> list[str]:
+    """What is wrong with the own watches of a mesh's istiods at `now` (UTC); [] when each is connected and fresh."""
+    pods = [pod["metadata"]["name"] for pod in mesh.istiod_pods()]
+    if not pods:
+        return [f"{mesh.name}: no pod of {mesh.istiod} is running, so nobody keeps its status true"]
+    status = PeerStatus.of(mesh.cluster.get(kinds.PEER, mesh.peer, mesh.system_namespace))
+    problems = (status.watch_problem(pod, now, mesh.bounds.sync_age) for pod in pods)
+    return [f"{_peer(mesh)}: {problem}" for problem in problems if problem]
+
+
+def remote_problems(mesh: Mesh, other: Mesh) -> list[str]:
+    """Which of the other mesh's istiods have no connected watch on this mesh."""
+    status = PeerStatus.of(mesh.cluster.get(kinds.PEER, mesh.peer, mesh.system_namespace))
+    seen = ", ".join(source or "unnamed" for source in status.connected_sources()) or "none"
+    addresses = {pod["status"].get("podIP", ""): pod["metadata"]["name"] for pod in other.istiod_pods()}
+    if not addresses:
+        return [f"{other.name}: no pod of {other.istiod} is running, so nobody watches {mesh.name}"]
+    return [
+        f"{_peer(mesh)}: {addresses[missing]} ({missing}) of {other.name} has no watch connected, only: {seen}"
+        for missing in status.missing_remotes(addresses)
+    ]
+
+
+def _peer(mesh: Mesh) -> str:
+    return f"{mesh.name}: ServiceMeshPeer {mesh.system_namespace}/{mesh.peer}"
+
+
+def exports_of(mesh: Mesh) -> tuple[ServiceEntry, ...] | None:
+    """What the mesh says it exports to its peer; None where its ExportedServiceSet has no status."""
+    return exported_services(mesh.cluster.get(kinds.EXPORTS, mesh.peer, mesh.system_namespace))
+
+
+def imports_of(mesh: Mesh) -> tuple[ServiceEntry, ...] | None:
+    """What the mesh says it imports from its peer; None where its ImportedServiceSet has no status."""
+    return imported_services(mesh.cluster.get(kinds.IMPORTS, mesh.peer, mesh.system_namespace))
+
+
+def set_problems(where: str, wanted: Sequence[ServiceEntry], found: Sequence[ServiceEntry] | None) -> list[str]:
+    """How a set of services differs from what was asked for: missing, surplus (an exposure), or no status at all."""
+    if found is None:
+        return [f"{where} has no status: no ServiceMeshPeer of its namespace has its name, or istiod is not there"]
+    missing = [f"{where}: {entry} is missing" for entry in wanted if entry not in found]
+    surplus = [f"{where}: {entry} was not asked for" for entry in found if entry not in wanted]
+    return missing + surplus
