@@ -222,6 +222,18 @@ class Cluster:
         """Version of Kubernetes, such as `v1.27.3`."""
         return self._transport.request("GET", "/version")["gitVersion"]
 
+    def allowed(self, verb: str, kind: Kind, subresource: str = "", namespace: str = "") -> bool:
+        """Whether this user may do something, by SelfSubjectAccessReview; everywhere without `namespace`."""
+        asked = {"verb": verb, "resource": kind.plural, "subresource": subresource, "namespace": namespace}
+        asked["group"] = kind.api_version.partition("/")[0] if "/" in kind.api_version else ""
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in asked.items() if value}},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        return self._transport.request("POST", path, body=review, repeat=True)["status"]["allowed"]
+
     # Pods
 
     def logs(

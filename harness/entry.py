@@ -7,12 +7,16 @@ import socket
 import threading
 from collections.abc import Iterator
 
+import requests
+
 from harness.cluster import Cluster
 from harness.kinds import NODE, POD, ROUTE, SERVICE
-from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Bookinfo, IngressAddress, MeshNames
+from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Bookinfo, IngressAddress, Mesh, MeshNames
 from harness.transport import Forbidden, NotFound, Object
+from harness.waiting import WaitTimeout, wait_for
 
 _TRY_SECONDS = 2.0
+_PAGE_SECONDS = 15.0  # productpage gives up on reviews after 2 times 3 s
 
 
 def ingress_address(service: Object | None) -> IngressAddress | None:
@@ -133,3 +137,21 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)
+
+
+def wait_for_stars(bookinfo: Bookinfo, mesh: Mesh) -> str:
+    """Waits for the first productpage with stars; '' then, or what was seen instead when the time was up."""
+
+    def look() -> tuple[bool | None, str]:
+        try:
+            answer = requests.get(bookinfo.productpage_url, timeout=_PAGE_SECONDS)
+        except requests.RequestException as error:
+            return None, f"no answer: {error}"
+        stars = "glyphicon-star" in answer.text
+        return stars or None, f"HTTP {answer.status_code} without stars"
+
+    try:
+        wait_for("productpage to show stars", look, mesh.bounds.page, mesh.name)
+    except WaitTimeout as error:
+        return str(error)
+    return ""

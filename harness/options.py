@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,20 @@ class Settings:
         return ", ".join(named)
 
 
-def read_settings(values: Mapping[str, Any]) -> Settings:
-    """Settings from option values by ini name; only local files are looked at. Raises OptionErrors."""
-    found = _Reader(values)
+def value_of(option: Option, flag: Any, ini: Any, environment: Mapping[str, str]) -> tuple[Any, bool]:
+    """What counts: command line, ini file, environment, default; and whether it was one of the first two."""
+    for given in (flag, ini):
+        if given not in (None, "", False):
+            return given, True
+    return environment.get(option.environment, "") or option.default, False
+
+
+def read_settings(values: Mapping[str, Any], given: Collection[str] = ()) -> Settings:
+    """Settings from option values by ini name; only local files are looked at. Raises OptionErrors.
+
+    `given` names the options that were not left to the environment or the default.
+    """
+    found = _Reader(values, given)
     kubeconfigs, clusters = found.sources()
     settings = Settings(
         clusters=clusters,
@@ -145,8 +156,8 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
 class _Reader:
     """Takes values one by one and collects what is wrong with them."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values, self.problems = values, list[str]()
+    def __init__(self, values: Mapping[str, Any], given: Collection[str]) -> None:
+        self.values, self.given, self.problems = values, given, list[str]()
 
     def text(self, name: str) -> str:
         return str(self.values.get(name) or "").strip()
@@ -198,7 +209,7 @@ class _Reader:
                 self.refuse("federation_clusters", "needs --mesh1-kubeconfig and --mesh2-kubeconfig")
             return None, asked or "embedded"
         if asked in ("embedded", "kind"):
-            if self.values.get("federation_clusters_given_with_kubeconfigs"):
+            if {"mesh1_kubeconfig", "mesh2_kubeconfig"} & set(self.given):
                 self.refuse("federation_clusters", "leaves no room for --mesh1-kubeconfig and --mesh2-kubeconfig")
             return None, asked
         for number, (mine, other) in enumerate(zip(files, reversed(files), strict=True), 1):
