@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from lab import addresses
+from lab import addresses, guardian
 from lab.client import Object
 from lab.node.bootstrap import bootstrap, discovery_service, role_of
 
@@ -135,6 +135,7 @@ def base_environment(context: PodContext, container: Object) -> dict[str, str]:
         "POD_IP": context.ip,
         "LAB_LISTEN": context.app_address,
         "LAB_HOSTS": str(context.hosts_file),
+        guardian.MARK: os.environ.get(guardian.MARK, ""),
     }
     if context.has_sidecar and container["name"] != PROXY_CONTAINER:
         env["LAB_OUTBOUND"] = addresses.outbound(context.ip)
