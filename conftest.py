@@ -18,6 +18,7 @@ pytest_plugins = [
     "fixtures.clusters",
     "fixtures.meshes",
     "fixtures.federation",
+    "fixtures.peering",
     "fixtures.bookinfo",
 ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.discovery import DiscoveryAnswer, ask_peer
 from harness.envoy import Endpoint, Proxy
-from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Federation, Mesh
+from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Mesh
 from harness.peering import exported_name, imported_host
 from harness.transport import ClusterError
 from harness.trust import refusal
@@ -98,8 +98,3 @@ def server_name(mesh: Mesh, other: Mesh, port: int) -> str:
     if port == DISCOVERY_PORT:
         return f"discovery.{other.system_namespace}.svc.{mesh.name}.local"
     return f"outbound_.{APP_PORT}_._.{exported_name('ratings', mesh.peer)}"
-
-
-def partner(federation: Federation, mesh: Mesh) -> Mesh:
-    """The other mesh of a federation."""
-    return federation.mesh2 if mesh.name == federation.mesh1.name else federation.mesh1

@@ -1,0 +1,69 @@
+"""What two federated meshes know of each other, and who is let in."""
+
+from __future__ import annotations
+
+import pytest
+
+DISCOVERY_PORT, SERVICE_PORT = 8188, 15443
+
+
+@pytest.mark.requirement("FED-001")
+@pytest.mark.usefixtures("federation")
+def test_every_istiod_watches_the_other_mesh_and_is_freshly_synced(watch_problems):
+    assert not watch_problems, "\n".join(watch_problems)
+
+
+@pytest.mark.requirement("FED-002")
+def test_every_istiod_of_the_other_mesh_watches_this_one(remote_problems):
+    assert not remote_problems, "\n".join(remote_problems)
+
+
+@pytest.mark.requirement("FED-003")
+def test_mesh1_exports_exactly_what_was_asked_for(export_problems):
+    assert not export_problems, "\n".join(export_problems)
+
+
+@pytest.mark.requirement("FED-004")
+def test_mesh2_imports_exactly_what_was_asked_for(import_problems):
+    assert not import_problems, "\n".join(import_problems)
+
+
+@pytest.mark.requirement("FED-005")
+def test_both_meshes_name_the_same_services(offered_and_taken):
+    offered, taken = offered_and_taken
+    assert offered, "mesh1 offers nothing, so there is nothing to agree on"
+    assert offered == taken, f"mesh1 offers {sorted(offered)}, mesh2 imports {sorted(taken)}"
+
+
+@pytest.mark.requirement("FED-006")
+def test_reviews_reaches_the_imported_ratings_through_the_egress_gateway(imported_ratings):
+    assert not imported_ratings.problems, "mesh2: " + "\n".join(imported_ratings.problems)
+
+
+@pytest.mark.requirement("FED-007")
+def test_discovery_refuses_a_client_without_a_certificate_and_answers_the_peer(mesh, knock):
+    stranger = knock(mesh, DISCOVERY_PORT)
+    assert stranger.control.status == 200, f"the peer itself got {stranger.control} at {stranger.where}: no control"
+    assert stranger.refused, f"{stranger.where} lets a client without a certificate in"
+
+
+@pytest.mark.requirement("FED-008")
+def test_exported_services_refuse_a_client_without_a_certificate(federation, knock):
+    stranger = knock(federation.mesh1, SERVICE_PORT)
+    assert stranger.control.status == 200, f"the peer itself got {stranger.control} at {stranger.where}: no control"
+    assert stranger.refused, f"{stranger.where} lets a client without a certificate in"
+
+
+@pytest.mark.requirement("FED-009")
+def test_productpage_of_mesh2_shows_stars(productpage):
+    shown = productpage()
+    assert shown == "stars", f"mesh2: productpage shows {shown} instead of stars"
+
+
+@pytest.mark.requirement("FED-010")
+def test_no_request_reaches_productpage_of_mesh1(productpage, productpage_requests):
+    mesh1_before, mesh2_before = productpage_requests()
+    productpage()
+    mesh1_after, mesh2_after = productpage_requests()
+    assert mesh2_after > mesh2_before, "mesh2's productpage counted no request either: the counters prove nothing"
+    assert mesh1_after == mesh1_before, f"mesh1's productpage received {mesh1_after - mesh1_before} requests"
