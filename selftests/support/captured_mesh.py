@@ -30,7 +30,9 @@ def captured_mesh(observed: Load, mesh: str, peer: str) -> Mesh:
     imported: tuple[Service, ...] = ()
     if mesh == "mesh2":
         exchanged = observed("healthy/discovery/mesh1-v1-services-mesh2.json")["services"]
-        imported = tuple(made for item in exchanged for made in _imported(item, system, bookinfo, peer, egress, observed))
+        imported = tuple(
+            made for item in exchanged for made in _imported(item, system, bookinfo, peer, egress, observed)
+        )
     return Mesh(
         trust_domain=trust_domain,
         root_namespace=system,
@@ -93,9 +95,7 @@ def _objects(observed: Load, mesh: str, kind: str) -> list[Any]:
     return [item for part in parts for item in (part["items"] if isinstance(part, dict) else part)]
 
 
-def _imported(
-    item: Any, system: str, bookinfo: str, peer: str, egress: Any, observed: Load
-) -> tuple[Service, Service]:
+def _imported(item: Any, system: str, bookinfo: str, peer: str, egress: Any, observed: Load) -> tuple[Service, Service]:
     """What an exchanged service becomes: the public one behind the egress gateway, the private one behind the peer."""
     spec = observed("healthy/objects/mesh2-servicemeshpeer-mesh1.json")["spec"]["remote"]
     ports = tuple(Port(port["name"], port["port"], port["protocol"]) for port in item["servicePorts"])
