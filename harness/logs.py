@@ -23,9 +23,10 @@ _CONTAINER = "istio-proxy"
 
 @dataclass(frozen=True)
 class Workload:
-    """Whose proxies are followed: pods of one `cluster` and `namespace` that carry the labels."""
+    """Whose proxies are followed: pods of one `namespace` that carry the labels; `mesh` as the ledger calls it."""
 
     cluster: Cluster
+    mesh: str
     namespace: str
     label_selector: str
     name: str
@@ -38,7 +39,11 @@ class Workload:
 
     def source(self, pod: Object) -> Source:
         address = pod["status"].get("podIP", "")
-        return Source(self.cluster.name, self.role, self.name, pod["metadata"]["name"], address)
+        name = pod["metadata"]["name"]
+        labels = pod["metadata"].get("labels") or {}
+        version = labels.get("version")
+        workload = f"{self.name}-{version}" if version else self.name
+        return Source(self.mesh, self.role, workload, name, address)
 
     def proxies(self) -> list[Proxy]:
         return [Proxy(self.cluster, self.namespace, pod["metadata"]["name"], _CONTAINER) for pod in self.pods()]
