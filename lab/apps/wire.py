@@ -53,8 +53,8 @@ def parse_head(head: bytes) -> tuple[str, dict[str, str]]:
     return first, headers
 
 
-class _Message:
-    """Collects the bytes of one message after another; `take()` returns a whole one as soon as it is there."""
+class Message:
+    """Bytes of one message after another: add them to `buffer`; `take()` returns a whole message once it is there."""
 
     def __init__(self) -> None:
         self.buffer = bytearray()
@@ -133,7 +133,7 @@ class _ServerConnection(asyncio.Protocol):
 
     def __init__(self, server: HttpServer) -> None:
         self.server = server
-        self.message = _Message()
+        self.message = Message()
         self.task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -200,7 +200,7 @@ class _ClientConnection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.message = _Message()
+        self.message = Message()
         self.answer: asyncio.Future[tuple[int, bytes]] | None = None
         self.reusable = True
         self.silent = True

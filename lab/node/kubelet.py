@@ -60,11 +60,11 @@ class Kubelet:
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
         app.router.add_route("*", "/exec/{namespace}/{pod}/{container}", self._exec)
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.2)
 
     async def start(self) -> None:
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.node.address, PORT, shutdown_timeout=0.2).start()
+        await web.TCPSite(self._runner, self.node.address, PORT).start()
 
     async def close(self) -> None:
         await self._runner.cleanup()

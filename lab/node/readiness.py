@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+from lab.apps.wire import BadMessage, Message
 from lab.client import Object
 from lab.node.bootstrap import ADMIN_PORT
 
@@ -15,21 +16,22 @@ PATIENCE = 10.0  # seconds after which a container no longer counts as just star
 
 
 async def http_get(host: str, port: int, path: str, timeout: float) -> tuple[int, bytes]:
-    """Status and body of one plain request; OSError where there is no answer in time."""
+    """Status and body of one plain request; OSError where there is no answer in time, ValueError for nonsense."""
+    message = Message()
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection(host, port)
         try:
-            writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: kube-probe\r\n\r\n".encode())
-            raw = await reader.read(1 << 16)
-            while more := await reader.read(1 << 16):
-                raw += more
+            head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kube-probe\r\nConnection: close\r\n\r\n"
+            writer.write(head.encode())
+            while (whole := message.take()) is None:
+                more = await reader.read(1 << 16)
+                message.buffer += more
+                if not more and (whole := message.take(ended=True)) is None:
+                    raise ConnectionError("connection closed before the answer")
         finally:
             writer.close()
-    head, _, body = raw.partition(b"\r\n\r\n")
-    try:
-        return int(head.split(b" ", 2)[1]), body
-    except (IndexError, ValueError):
-        raise ConnectionError("not an HTTP answer") from None
+    first, _, body = whole
+    return int(first.split(" ")[1]), body
 
 
 async def accepts(host: str, port: int, timeout: float) -> bool:
@@ -76,7 +78,7 @@ class Readiness:
         """Whether the container is ready now."""
         if self._kind == "wait":
             return True
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, IndexError, BadMessage):
             if self._kind == "proxy":
                 status, body = await http_get(self._pod_ip, ADMIN_PORT, "/ready", self._timeout)
                 return status == 200 and body.strip() == b"LIVE"

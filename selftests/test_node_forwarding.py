@@ -1,0 +1,204 @@
+"""Forwarders and what Services ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from lab.node.proxy import Forward, Forwarders
+from lab.node.services import hosts_text, wanted_forwards
+from selftests.support.loopback import loopback_address
+
+Peer = tuple[str, int]
+
+
+class Backend:
+    """Echoes what it gets until the end, and remembers who came."""
+
+    def __init__(self) -> None:
+        self.peers: list[Peer] = []
+        self.address = (loopback_address(), 9080)
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Backend:
+        self._server = await asyncio.start_server(self._serve, *self.address)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.peers.append(writer.get_extra_info("peername"))
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def forwarding(wanted: dict[Peer, Forward]) -> AsyncIterator[Forwarders]:
+    forwarders = Forwarders()
+    try:
+        await forwarders.apply(wanted)
+        yield forwarders
+    finally:
+        forwarders.close()
+
+
+async def say(address: Peer, text: bytes, source: str | None = None) -> bytes:
+    local = (source, 0) if source else None
+    reader, writer = await asyncio.open_connection(*address, local_addr=local)
+    writer.write(text)
+    writer.write_eof()
+    heard = await reader.read()
+    writer.close()
+    return heard
+
+
+def test_a_cluster_ip_keeps_the_address_of_the_client():
+    async def scenario() -> None:
+        front, client = (loopback_address(), 80), loopback_address()
+        async with Backend() as backend, forwarding({front: Forward((backend.address,))}):
+            assert await say(front, b"hello", source=client) == b"hello"
+            assert backend.peers[0][0] == client
+
+    asyncio.run(scenario())
+
+
+def test_a_load_balancer_sends_from_the_node():
+    async def scenario() -> None:
+        front, node = (loopback_address(), 80), loopback_address()
+        async with Backend() as backend, forwarding({front: Forward((backend.address,), node)}):
+            assert await say(front, b"hello", source=loopback_address()) == b"hello"
+            assert backend.peers[0][0] == node
+
+    asyncio.run(scenario())
+
+
+def test_without_endpoints_a_connection_is_refused_and_works_as_soon_as_there_is_one():
+    async def scenario() -> None:
+        front = (loopback_address(), 80)
+        async with Backend() as backend, forwarding({front: Forward(())}) as forwarders:
+            with pytest.raises(ConnectionRefusedError):
+                await say(front, b"hello")
+            await forwarders.apply({front: Forward((backend.address,))})
+            assert await say(front, b"hello") == b"hello"
+            await forwarders.apply({front: Forward(())})
+            with pytest.raises(ConnectionRefusedError):
+                await say(front, b"hello")
+
+    asyncio.run(scenario())
+
+
+def test_open_connections_outlive_the_removal_of_their_endpoint():
+    async def scenario() -> None:
+        front = (loopback_address(), 80)
+        async with Backend() as backend, forwarding({front: Forward((backend.address,))}) as forwarders:
+            reader, writer = await asyncio.open_connection(*front)
+            writer.write(b"one")
+            assert await reader.readexactly(3) == b"one"
+            await forwarders.apply({})
+            writer.write(b"two")
+            assert await reader.readexactly(3) == b"two"
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_endpoint_that_refuses_resets_the_client():
+    async def scenario() -> None:
+        front = (loopback_address(), 80)
+        async with forwarding({front: Forward(((loopback_address(), 9080),))}):
+            with pytest.raises(ConnectionResetError):
+                await say(front, b"hello")
+
+    asyncio.run(scenario())
+
+
+def test_large_answers_pass_whole_to_a_slow_reader():
+    async def scenario() -> None:
+        front, text = (loopback_address(), 80), bytes(range(256)) * 40_000
+        async with Backend() as backend, forwarding({front: Forward((backend.address,))}):
+            reader, writer = await asyncio.open_connection(*front)
+            writer.write(text)
+            writer.write_eof()
+            heard = bytearray()
+            while piece := await reader.read(1 << 14):
+                heard += piece
+                await asyncio.sleep(0)
+            writer.close()
+            assert heard == text
+
+    asyncio.run(scenario())
+
+
+def test_connections_are_spread_over_all_endpoints():
+    async def scenario() -> None:
+        front = (loopback_address(), 80)
+        async with Backend() as one, Backend() as two, forwarding({front: Forward((one.address, two.address))}):
+            # Chance that one of two gets none of 60: below 2e-18.
+            for _ in range(60):
+                await say(front, b"x")
+            assert one.peers and two.peers  # noqa: PT018
+            assert len(one.peers) + len(two.peers) == 60
+
+    asyncio.run(scenario())
+
+
+def service(name: str, *, ip: str | None, ports: list[dict[str, Any]], balancer: str | None = None) -> dict[str, Any]:
+    status = {"loadBalancer": {"ingress": [{"ip": balancer}]} if balancer else {}}
+    return {
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"clusterIP": ip, "ports": ports},
+        "status": status,
+    }
+
+
+def endpoints(ports: list[dict[str, Any]], ready: list[str], unready: list[str] | None = None) -> dict[str, Any]:
+    subset: dict[str, Any] = {"ports": ports, "addresses": [{"ip": ip} for ip in ready]}
+    subset["notReadyAddresses"] = [{"ip": ip} for ip in unready or []]
+    return {"subsets": [subset]}
+
+
+def test_every_way_to_a_service_leads_to_its_ready_endpoints_by_port_name():
+    ports = [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30080}, {"name": "tls", "port": 443}]
+    services = {("shop", "web"): service("web", ip="127.20.192.4", ports=ports, balancer="127.20.253.4")}
+    found = endpoints([{"name": "http", "port": 8080}, {"name": "tls", "port": 8443}], ["127.20.0.4"], ["127.20.0.5"])
+    wanted = wanted_forwards(services, {("shop", "web"): found}, "127.20.254.1")
+    node = "127.20.254.1"
+    assert wanted == {
+        ("127.20.192.4", 80): Forward((("127.20.0.4", 8080),)),
+        ("127.20.192.4", 443): Forward((("127.20.0.4", 8443),)),
+        (node, 30080): Forward((("127.20.0.4", 8080),), node),
+        ("127.20.253.4", 80): Forward((("127.20.0.4", 8080),), node),
+        ("127.20.253.4", 443): Forward((("127.20.0.4", 8443),), node),
+    }
+
+
+def test_a_service_without_endpoints_object_has_no_targets():
+    services = {("shop", "web"): service("web", ip="127.20.192.4", ports=[{"port": 80}])}
+    assert wanted_forwards(services, {}, "127.20.254.1") == {("127.20.192.4", 80): Forward(())}
+
+
+def test_hosts_files_give_short_names_only_at_home():
+    services = {
+        ("shop", "web"): service("web", ip="127.20.192.4", ports=[{"port": 80}]),
+        ("shop", "db"): service("db", ip="None", ports=[{"name": "mongo", "port": 27017}]),
+    }
+    found = {("shop", "db"): endpoints([{"name": "mongo", "port": 27017}], ["127.20.0.9"])}
+    home = hosts_text(services, found, "shop").splitlines()
+    assert home == [
+        "127.20.0.9 db.shop.svc.cluster.local db.shop.svc db.shop db",
+        "127.20.192.4 web.shop.svc.cluster.local web.shop.svc web.shop web",
+    ]
+    assert [line.split()[-1] for line in hosts_text(services, found, "elsewhere").splitlines()] == [
+        "db.shop",
+        "web.shop",
+    ]
