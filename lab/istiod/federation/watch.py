@@ -58,7 +58,8 @@ class PeerWatch:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        log.info('initializing Federation service registry for "%s" at %s', self.peer.name, list(self.peer.addresses))
+        addresses = " ".join(self.peer.addresses)
+        log.info('initializing Federation service registry for "%s" at [%s]', self.peer.name, addresses)
         self._watch = asyncio.create_task(self._watch_forever(None))
         self._tasks = [asyncio.create_task(self._handle_events()), asyncio.create_task(self._resync_regularly())]
 
