@@ -1,0 +1,279 @@
+"""Controllers of plain Kubernetes against the lab's API: workloads, garbage, namespaces."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from lab.client import ApiError, Object
+from lab.resources import (
+    CONFIG_MAP,
+    CRD,
+    DEPLOYMENT,
+    EVENT,
+    NAMESPACE,
+    NODE,
+    POD,
+    REPLICA_SET,
+    SERVICE_ACCOUNT,
+    Resource,
+)
+from lab.settings import ClusterSettings
+from selftests.support.controllers import Scene, api_server, play
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterSettings]:
+    with api_server() as settings:
+        yield settings
+
+
+def deployment(scene: Scene, name: str = "web", replicas: int = 1) -> Object:
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": scene.namespace},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "app", "image": "example/web:1"}]},
+            },
+        },
+    }
+
+
+def config_map(scene: Scene, name: str, **meta: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": scene.namespace, **meta},
+    }
+
+
+def finished(item: Object) -> bool:
+    status = item.get("status", {})
+    reasons = {entry["type"]: entry["reason"] for entry in status.get("conditions") or ()}
+    wanted = {"Available": "MinimumReplicasAvailable", "Progressing": "NewReplicaSetAvailable"}
+    current = status.get("observedGeneration") == item["metadata"]["generation"]
+    return current and reasons == wanted and status.get("updatedReplicas") == item["spec"]["replicas"]
+
+
+@contextlib.asynccontextmanager
+async def kubelet(scene: Scene) -> AsyncIterator[None]:
+    task = asyncio.create_task(scene.kubelet())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def test_a_cluster_has_its_node_and_a_namespace_its_defaults(cluster):
+    async def story(scene: Scene) -> None:
+        node = await scene.api.get(NODE, "node2")
+        assert {item["address"] for item in node["status"]["addresses"]} == {cluster.block.node}
+        assert node["metadata"]["labels"]["topology.kubernetes.io/zone"] == "zone2"
+        await scene.until_one(SERVICE_ACCOUNT, "default", "default ServiceAccount", lambda _: True)
+        root = await scene.until_one(CONFIG_MAP, "kube-root-ca.crt", "root CA", lambda _: True)
+        assert root["data"]["ca.crt"] == cluster.ca_file.read_text()
+        await scene.api.delete(CONFIG_MAP, "kube-root-ca.crt", scene.namespace)
+        again = lambda item: item["metadata"]["uid"] != root["metadata"]["uid"]  # noqa: E731
+        await scene.until_one(CONFIG_MAP, "kube-root-ca.crt", "root CA again", again)
+
+    play(cluster, story)
+
+
+def test_a_deployment_becomes_available_with_its_pods(cluster):
+    async def story(scene: Scene) -> None:
+        await scene.api.create(DEPLOYMENT, deployment(scene, replicas=2))
+        pods = await scene.pods(2)
+        sets = await scene.until(REPLICA_SET, "its ReplicaSet", lambda items: list(items.values()))
+        for pod in pods:
+            name, labels = pod["metadata"]["name"], pod["metadata"]["labels"]
+            assert name.rpartition("-")[0] == sets[0]["metadata"]["name"] == f"web-{labels['pod-template-hash']}"
+            assert pod["metadata"]["ownerReferences"][0]["uid"] == sets[0]["metadata"]["uid"]
+            assert (pod["spec"]["nodeName"], pod["spec"]["serviceAccountName"]) == ("node2", "default")
+        unavailable = lambda item: item.get("status", {}).get("unavailableReplicas") == 2  # noqa: E731
+        waiting = await scene.until_one(DEPLOYMENT, "web", "two unavailable pods", unavailable)
+        assert "availableReplicas" not in waiting["status"]
+        for index, pod in enumerate(pods):
+            await scene.set_ready(pod, cluster.block.pod(index))
+        done = await scene.until_one(DEPLOYMENT, "web", "a finished rollout", finished)
+        assert done["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
+        assert done["status"]["readyReplicas"] == 2
+        told = await scene.until(EVENT, "events", lambda items: {item["reason"] for item in items.values()})
+        assert {"ScalingReplicaSet", "SuccessfulCreate"} <= told
+
+    play(cluster, story)
+
+
+def test_a_new_template_replaces_the_pods_one_after_the_other(cluster):
+    async def story(scene: Scene) -> None:
+        async with kubelet(scene):
+            await scene.api.create(DEPLOYMENT, deployment(scene))
+            await scene.until_one(DEPLOYMENT, "web", "a finished rollout", finished)
+            first = (await scene.pods(1))[0]
+        change = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
+        await scene.api.merge(DEPLOYMENT, "web", scene.namespace, {"spec": {"template": change}})
+        both = await scene.pods(2)
+        assert first["metadata"]["name"] in {pod["metadata"]["name"] for pod in both}
+        async with kubelet(scene):
+            done = await scene.until_one(DEPLOYMENT, "web", "a second finished rollout", finished)
+            left = await scene.pods(1)
+        assert left[0]["metadata"]["annotations"] == {"kubectl.kubernetes.io/restartedAt": "now"}
+        assert done["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "2"
+
+    play(cluster, story)
+
+
+def test_scaling_to_zero_and_back(cluster):
+    async def story(scene: Scene) -> None:
+        async with kubelet(scene):
+            await scene.api.create(DEPLOYMENT, deployment(scene, replicas=3))
+            await scene.until_one(DEPLOYMENT, "web", "a finished rollout", finished)
+            await scene.api.merge(DEPLOYMENT, "web", scene.namespace, {"spec": {"replicas": 0}})
+            gone = lambda items: not items or None  # noqa: E731
+            await scene.until(POD, "no pods", gone)
+            empty = lambda item: "replicas" not in item["status"] and finished(item | {"spec": {"replicas": None}})  # noqa: E731
+            await scene.until_one(DEPLOYMENT, "web", "an empty Deployment", empty)
+            await scene.api.merge(DEPLOYMENT, "web", scene.namespace, {"spec": {"replicas": 1}})
+            await scene.pods(1)
+        sets, _ = await scene.api.list_objects(REPLICA_SET, scene.namespace)
+        assert len(sets) == 1, "scaling makes no new ReplicaSet"
+
+    play(cluster, story)
+
+
+def test_a_lost_pod_is_replaced(cluster):
+    async def story(scene: Scene) -> None:
+        async with kubelet(scene):
+            await scene.api.create(DEPLOYMENT, deployment(scene))
+            lost = (await scene.pods(1))[0]["metadata"]["name"]
+            await scene.api.delete(POD, lost, scene.namespace)
+            await scene.pods(1, lambda pod: pod["metadata"]["name"] != lost)
+
+    play(cluster, story)
+
+
+def test_a_refused_pod_is_told_and_tried_again(cluster):
+    refusals = ["the sidecar cannot be injected yet"]
+
+    def mutate(pod: Object) -> Object:
+        if refusals:
+            raise ApiError(500, "InternalError", refusals[0])
+        pod["metadata"].setdefault("annotations", {})["mutated"] = "yes"
+        return pod
+
+    async def story(scene: Scene) -> None:
+        await scene.api.create(DEPLOYMENT, deployment(scene))
+        failed = lambda items: [item for item in items.values() if item["reason"] == "FailedCreate"]  # noqa: E731
+        event = (await scene.until(EVENT, "a FailedCreate event", failed))[0]
+        assert event["message"] == f"Error creating: {refusals[0]}"
+        shown = lambda item: "ReplicaFailure" in str(item.get("status"))  # noqa: E731
+        await scene.until_one(DEPLOYMENT, "web", "ReplicaFailure in the Deployment", shown)
+        refusals.clear()
+        pods = await scene.pods(1)
+        assert pods[0]["metadata"]["annotations"]["mutated"] == "yes"
+        await scene.until_one(DEPLOYMENT, "web", "no ReplicaFailure", lambda item: not shown(item))
+
+    play(cluster, story, mutate)
+
+
+def test_what_a_deleted_deployment_owned_goes_with_it(cluster):
+    async def story(scene: Scene) -> None:
+        async with kubelet(scene):
+            await scene.api.create(DEPLOYMENT, deployment(scene))
+            await scene.pods(1)
+            await scene.api.delete(DEPLOYMENT, "web", scene.namespace, propagationPolicy="Background")
+            for kind in (REPLICA_SET, POD):
+                await scene.until(kind, f"no {kind.kind}", lambda items: not items)
+
+    play(cluster, story)
+
+
+def test_orphans_stay(cluster):
+    async def story(scene: Scene) -> None:
+        await scene.api.create(DEPLOYMENT, deployment(scene))
+        await scene.pods(1)
+        await scene.api.delete(DEPLOYMENT, "web", scene.namespace, propagationPolicy="Orphan")
+        await scene.until(DEPLOYMENT, "no Deployment", lambda items: not items)
+        free = lambda items: [item for item in items.values() if not item["metadata"].get("ownerReferences")]  # noqa: E731
+        assert len(await scene.until(REPLICA_SET, "a ReplicaSet without owner", free)) == 1
+
+    play(cluster, story)
+
+
+def test_an_owner_in_the_foreground_goes_last(cluster):
+    async def story(scene: Scene) -> None:
+        owner = await scene.api.create(CONFIG_MAP, config_map(scene, "owner"))
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+        held = config_map(scene, "held", ownerReferences=[reference], finalizers=["example.com/hold"])
+        await scene.api.create(CONFIG_MAP, held)
+        await scene.api.delete(CONFIG_MAP, "owner", scene.namespace, propagationPolicy="Foreground")
+        await scene.until_one(
+            CONFIG_MAP, "held", "deletion begun", lambda item: "deletionTimestamp" in item["metadata"]
+        )
+        assert await scene.api.find(CONFIG_MAP, "owner", scene.namespace), "the owner waits for what it owns"
+        await scene.api.merge(CONFIG_MAP, "held", scene.namespace, {"metadata": {"finalizers": None}})
+        gone = lambda items: not {"owner", "held"} & {name for _, name in items}  # noqa: E731
+        await scene.until(CONFIG_MAP, "both gone", gone)
+
+    play(cluster, story)
+
+
+def test_an_object_of_an_owner_that_never_was_is_collected(cluster):
+    async def story(scene: Scene) -> None:
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "nobody", "uid": "0000-0000"}
+        await scene.api.create(CONFIG_MAP, config_map(scene, "stray", ownerReferences=[reference]))
+        await scene.until(CONFIG_MAP, "no stray", lambda items: (scene.namespace, "stray") not in items)
+
+    play(cluster, story)
+
+
+def test_a_namespace_is_emptied_of_every_kind_and_waits_for_finalizers(cluster):
+    widget = Resource("example.com/v1", "widgets", "Widget")
+
+    async def story(scene: Scene) -> None:
+        await scene.api.create(CRD, widgets())
+        established = lambda item: "Established" in str(item.get("status", {}).get("conditions"))  # noqa: E731
+        await scene.until_one(CRD, "widgets.example.com", "an established CRD", established)
+        meta = {"name": "one", "namespace": scene.namespace, "finalizers": ["example.com/hold"]}
+        await scene.api.create(widget, {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": meta})
+        async with kubelet(scene):
+            await scene.api.create(DEPLOYMENT, deployment(scene))
+            await scene.pods(1)
+            await scene.api.delete(NAMESPACE, scene.namespace)
+            told = lambda item: "example.com/hold in 1 objects" in str(item.get("status"))  # noqa: E731
+            await scene.until_one(NAMESPACE, scene.namespace, "the finalizer named", told)
+            await scene.until(POD, "no pods", lambda items: not items)
+            await scene.api.merge(widget, "one", scene.namespace, {"metadata": {"finalizers": None}})
+            await scene.until(NAMESPACE, "no namespace", lambda items: ("", scene.namespace) not in items)
+        await scene.api.delete(CRD, "widgets.example.com")
+
+    play(cluster, story)
+
+
+def widgets() -> Object:
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
+            "versions": [version],
+        },
+    }
