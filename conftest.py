@@ -19,7 +19,10 @@ pytest_plugins = [
     "fixtures.meshes",
     "fixtures.federation",
     "fixtures.peering",
+    "fixtures.traffic",
     "fixtures.bookinfo",
+    "fixtures.peering",
+    "fixtures.traffic",
 ]
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()

@@ -12,6 +12,7 @@ import requests
 from harness.cluster import Cluster
 from harness.kinds import NODE, POD, ROUTE, SERVICE
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Bookinfo, IngressAddress, Mesh, MeshNames
+from harness.probe import Page, look_at
 from harness.transport import Forbidden, NotFound, Object
 from harness.waiting import WaitTimeout, wait_for
 
@@ -147,8 +148,8 @@ def wait_for_stars(bookinfo: Bookinfo, mesh: Mesh) -> str:
             answer = requests.get(bookinfo.productpage_url, timeout=_PAGE_SECONDS)
         except requests.RequestException as error:
             return None, f"no answer: {error}"
-        stars = "glyphicon-star" in answer.text
-        return stars or None, f"HTTP {answer.status_code} without stars"
+        page = look_at(answer.status_code, answer.content)
+        return page is Page.STARS or None, f"HTTP {answer.status_code}, {page}"
 
     try:
         wait_for("productpage to show stars", look, mesh.bounds.page, mesh.name)

@@ -47,6 +47,11 @@ class MeshNames:
         return f"{self.peer}-egress"
 
     @property
+    def exports(self) -> bool:
+        """Whether this mesh offers services: mesh1 does."""
+        return self.name == "mesh1"
+
+    @property
     def istiod(self) -> str:
         """Name of istiod's Deployment and Service."""
         return f"istiod-{self.control_plane}"
