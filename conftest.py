@@ -21,6 +21,7 @@ pytest_plugins = [
     "fixtures.peering",
     "fixtures.traffic",
     "fixtures.bookinfo",
+    "fixtures.traffic",
     "fixtures.peering",
     "fixtures.traffic",
 ]
