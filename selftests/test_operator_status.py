@@ -177,3 +177,22 @@ def test_a_2_1_roll_waits_for_the_installation(roll):
     roll.smcp["status"]["conditions"][1]["status"] = "False"
     assert not_installed(roll.smcp) == "Service mesh installation is not in a known good state"
     assert not_installed({"status": {}}) == "Initial service mesh installation has not completed"
+
+
+@pytest.mark.parametrize(
+    ("spec", "listed"),
+    [
+        ({"members": ["*"]}, ["mesh1-bookinfo", "shop"]),
+        ({"memberSelectors": [{"matchLabels": {"team": "a"}}]}, ["mesh1-bookinfo", "shop"]),
+        ({"memberSelectors": [{"matchLabels": {"team": "b"}}]}, ["mesh1-bookinfo"]),
+        (
+            {"memberSelectors": [{"matchExpressions": [{"key": "team", "operator": "Exists"}]}]},
+            ["mesh1-bookinfo", "shop"],
+        ),
+    ],
+)
+def test_namespaces_can_be_chosen_by_label(roll, spec, listed):
+    roll.namespaces["", "shop"] = {"metadata": {"name": "shop", "labels": {"team": "a"}}}
+    roll.namespaces["", "kube-system"] = {"metadata": {"name": "kube-system", "labels": {"team": "a"}}}
+    roll.roll["spec"] = spec
+    assert roll.status()["members"] == listed

@@ -139,7 +139,14 @@ def test_kiali_needs_prometheus():
     ],
 )
 def test_member_rolls(roll, message):
-    assert validation.member_roll(roll, [smmr("taken", namespace="other-system"), roll]) == message
+    others = [smmr("taken", namespace="other-system"), roll]
+    assert validation.member_roll(roll, others, Release("2.1.6")) == message
+
+
+def test_all_namespaces_and_selectors_come_with_2_4():
+    assert "invalid member name" in (validation.member_roll(smmr("*"), [], Release("2.3.11")) or "")
+    assert validation.member_roll(smmr("*"), [], Release("2.4.7")) is None
+    assert validation.member_roll(smmr("*", "a"), [], Release("2.4.7")) is not None
 
 
 def test_members_keep_their_control_plane():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from lab.client import ApiClient, ApiError, Informer, Key, Object, Reconciler, key_of
@@ -15,6 +16,42 @@ ROLL_CONTROLLER = "servicemeshmemberroll-controller"
 MEMBER_CONTROLLER = "servicemeshmember-controller"
 
 
+_SYSTEM = re.compile(r"kube-.*|openshift-.*|default|kube|openshift")
+
+
+def wanted_members(roll: Object, namespaces: dict[Key, Object]) -> set[str]:
+    """The namespaces a member roll asks for: by name, `*` for all but system ones, or by label (from 2.4 on)."""
+    home = key_of(roll)[0]
+    named = set(dig(roll, "spec", "members", default=[]))
+    selectors = dig(roll, "spec", "memberSelectors", default=[])
+    found = {
+        name
+        for (_, name), namespace in namespaces.items()
+        if name != home
+        and not _SYSTEM.fullmatch(name)
+        and (
+            "*" in named or any(_selects(each, dig(namespace, "metadata", "labels", default={})) for each in selectors)
+        )
+    }
+    return (named - {"*"}) | found
+
+
+def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    if not (selector.get("matchLabels") or {}).items() <= labels.items():
+        return False
+    for rule in selector.get("matchExpressions") or []:
+        present = rule["key"] in labels
+        fits = {
+            "In": present and labels.get(rule["key"]) in rule.get("values", []),
+            "NotIn": labels.get(rule["key"]) not in rule.get("values", []),
+            "Exists": present,
+            "DoesNotExist": not present,
+        }
+        if not fits.get(rule["operator"], False):
+            return False
+    return True
+
+
 def roll_status(roll: Object, smcp: Object, members: list[Object], namespaces: dict[Key, Object]) -> dict[str, Any]:
     """The status of a member roll from its control plane, the ServiceMeshMembers it made or found, and the namespaces.
 
@@ -22,7 +59,7 @@ def roll_status(roll: Object, smcp: Object, members: list[Object], namespaces: d
     """
     by_namespace = {key_of(member)[0]: member for member in members}
     reference = {"name": key_of(smcp)[1], "namespace": key_of(smcp)[0]}
-    listed = sorted({*dig(roll, "spec", "members", default=[]), *by_namespace})
+    listed = sorted(wanted_members(roll, namespaces) | set(by_namespace))
     configured, pending, terminating, statuses = [], [], [], []
     for name in listed:
         member = by_namespace.get(name)
@@ -124,7 +161,8 @@ class Members:
 
     def _namespace_changed(self, key: Key, _old: Object | None, _new: Object | None) -> None:
         for name, roll in self.rolls.items.items():
-            if key[1] in dig(roll, "spec", "members", default=[]):
+            members = dig(roll, "spec", "members", default=[])
+            if key[1] in members or "*" in members or dig(roll, "spec", "memberSelectors"):
                 self.roll_queue.add(name)
         self.member_queue.add((key[1], "default"))
 
@@ -154,7 +192,7 @@ class Members:
         if self.release.roll_waits_for_control_plane and (why := not_installed(planes[0])):
             await self._not_ready(roll, "SMCPReconciling", why)
             return
-        wanted = set(dig(roll, "spec", "members", default=[]))
+        wanted = wanted_members(roll, self.namespaces.items)
         await self._delete_members(key[0], keep=wanted)
         for name in sorted(wanted):
             await self._make_member(name, planes[0])
@@ -168,7 +206,7 @@ class Members:
 
     async def _not_ready(self, roll: Object, reason: str, message: str) -> None:
         old = roll.get("status") or {}
-        listed = sorted(dig(roll, "spec", "members", default=[]))
+        listed = sorted(wanted_members(roll, self.namespaces.items))
         configured = old.get("configuredMembers") or []
         ready = condition("Ready", "False", reason, message)
         status = {

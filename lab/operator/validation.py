@@ -100,7 +100,7 @@ def reconcile_error(plane: ControlPlane) -> str | None:
     return None
 
 
-def member_roll(smmr: Object, others: Iterable[Object]) -> str | None:
+def member_roll(smmr: Object, others: Iterable[Object], release: Release) -> str | None:
     """Checks a member roll; `others` are all member rolls of the cluster."""
     namespace, name = key_of(smmr)
     if name != "default":
@@ -109,7 +109,9 @@ def member_roll(smmr: Object, others: Iterable[Object]) -> str | None:
     for member, count in Counter(members).items():
         if count > 1:
             return f"ServiceMeshMemberRoll contains a duplicate member: {member}"
-        if member != "*" and (not _NAME.fullmatch(member) or len(member) > 63):
+        if not (member == "*" and at_least(release.minor, "v2.4")) and (
+            not _NAME.fullmatch(member) or len(member) > 63
+        ):
             return f"ServiceMeshMemberRoll contains an invalid member name: {member}"
     if namespace in members:
         return "mesh project/namespace cannot be listed as a member"

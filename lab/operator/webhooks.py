@@ -122,7 +122,7 @@ class Webhooks:
         if smmr["metadata"].get("deletionTimestamp"):
             return None, []
         others, _ = await self.api.list_objects(SMMR)
-        return validation.member_roll(smmr, others), []
+        return validation.member_roll(smmr, others, self.release), []
 
     async def _check_smm(self, smm: Object, old: Object | None) -> tuple[str | None, list[Object]]:
         return validation.member(smm, old), []
