@@ -19,6 +19,8 @@ PROXY_CONTAINER = "istio-proxy"
 _BOOKINFO = re.compile(r"examples-bookinfo-(productpage|details|reviews|ratings)-(v\d+\S*)")
 # Images whose presence is all that anything in the lab looks at.
 _WAITING = re.compile(r"grafana|prometheus|kiali|jaeger|oauth-proxy|operator|istio-cni|pause|elasticsearch|must-gather")
+# Not the caller's PATH: a command that is not in the product's images shall not be found by chance.
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 _WAIT = [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"]
 
 
@@ -123,10 +125,9 @@ def base_environment(context: PodContext, container: Object) -> dict[str, str]:
     """What every process of a pod gets, also those run by exec."""
     pod = context.pod
     env = {
-        "PATH": f"{context.tools}:{os.environ.get('PATH', os.defpath)}",
+        "PATH": f"{context.tools}:{_SYSTEM_PATH}",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "LANG": "C.UTF-8",
         "HOME": str(context.directory),
         "HOSTNAME": pod["metadata"]["name"],
@@ -135,8 +136,10 @@ def base_environment(context: PodContext, container: Object) -> dict[str, str]:
         "POD_IP": context.ip,
         "LAB_LISTEN": context.app_address,
         "LAB_HOSTS": str(context.hosts_file),
-        guardian.MARK: os.environ.get(guardian.MARK, ""),
     }
+    # The guardian finds what is left of a lab by this mark.
+    if mark := os.environ.get(guardian.MARK):
+        env[guardian.MARK] = mark
     if context.has_sidecar and container["name"] != PROXY_CONTAINER:
         env["LAB_OUTBOUND"] = addresses.outbound(context.ip)
     return env

@@ -31,7 +31,8 @@ def ask(method: str, path: str) -> tuple[int, bytes]:
 
 def unchunked(body: bytes) -> bytes:
     """The content of a chunked body."""
-    pieces, position = [], 0
+    pieces: list[bytes] = []
+    position = 0
     while True:
         end = body.index(b"\r\n", position)
         size = int(body[position:end], 16)
