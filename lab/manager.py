@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib
 import logging
 import signal
-from collections.abc import Callable
 
 import lab.operator
-from lab.client import ApiClient, Informer, Object
+from lab.client import ApiClient, Informer
 from lab.kube import controllers
-from lab.resources import NAMESPACE, SMCP
+from lab.operator.inject import make_injector
+from lab.resources import NAMESPACE, NODE, SMCP
 from lab.settings import ClusterSettings
 
 
@@ -23,21 +22,14 @@ async def run(settings: ClusterSettings) -> None:
         ApiClient(settings, "kube-controller-manager") as kube,
         ApiClient(settings, "istio-operator") as operator,
     ):
-        namespaces, smcps = Informer(kube, NAMESPACE), Informer(kube, SMCP)
+        namespaces, smcps, nodes = Informer(kube, NAMESPACE), Informer(kube, SMCP), Informer(kube, NODE)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(namespaces.run())
             tasks.create_task(smcps.run())
-            tasks.create_task(controllers.run(kube, settings, _injector(namespaces, smcps)))
-            if hasattr(lab.operator, "run"):
-                tasks.create_task(lab.operator.run(operator, settings))
-
-
-def _injector(namespaces: Informer, smcps: Informer) -> Callable[[Object], Object] | None:
-    try:
-        inject = importlib.import_module("lab.operator.inject")
-    except ImportError:
-        return None
-    return inject.make_injector(namespaces, smcps)
+            tasks.create_task(nodes.run())
+            mutate_pod = make_injector(namespaces, smcps, nodes, settings.ossm_version)
+            tasks.create_task(controllers.run(kube, settings, mutate_pod))
+            tasks.create_task(lab.operator.run(operator, settings))
 
 
 async def _until_told_to_stop(settings: ClusterSettings) -> None:

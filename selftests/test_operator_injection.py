@@ -98,6 +98,11 @@ def test_other_pods_get_no_sidecar(mesh, plain):
     assert mesh.inject(plain) is plain
 
 
+def test_the_control_plane_namespace_is_left_alone_also_where_nothing_says_ignore(mesh):
+    del mesh.namespaces["", "mesh2-system"]["metadata"]["labels"]["maistra.io/ignore-namespace"]
+    assert len(mesh.inject(pod(namespace="mesh2-system"))["spec"]["containers"]) == 1
+
+
 def test_a_pod_gets_one_sidecar_only(mesh):
     once = mesh.inject(pod())
     assert mesh.inject(once) is once

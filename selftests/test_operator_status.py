@@ -114,7 +114,7 @@ def test_a_bad_spec_is_neither_reconciled_nor_ready():
 
 def test_a_condition_keeps_its_time_until_it_turns():
     old = [{**condition("Ready", "True", "Configured", "all"), "lastTransitionTime": "2026-01-01T00:00:00Z"}]
-    same = stamped(old, [condition("Ready", "True", "Configured", "all of them")])
+    same = stamped(old, [condition("Ready", "True", "Other", "all of them")])
     turned = stamped(old, [condition("Ready", "False", "Configured")])
     assert same[0]["lastTransitionTime"] == "2026-01-01T00:00:00Z"
     assert turned[0]["lastTransitionTime"] > "2026-01-01T00:00:00Z"

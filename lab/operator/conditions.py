@@ -23,13 +23,13 @@ def condition(kind: str, status: str, reason: str = "", message: str = "") -> Co
 
 
 def stamped(old: list[Condition] | None, new: list[Condition]) -> list[Condition]:
-    """`new` with lastTransitionTime: kept from `old` where status and reason are the same, otherwise now."""
+    """`new` with lastTransitionTime: kept from `old` where the status is the same, otherwise now."""
     before = {entry["type"]: entry for entry in old or []}
     stamp = now()
     made = []
     for entry in new:
         known = before.get(entry["type"], {})
-        same = known.get("status") == entry["status"] and known.get("reason") == entry.get("reason")
+        same = known.get("status") == entry["status"]
         made.append({**entry, "lastTransitionTime": known.get("lastTransitionTime", stamp) if same else stamp})
     return made
 
