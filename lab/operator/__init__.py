@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 
-from lab.client import ApiClient
+import aiohttp
+
+from lab.client import ApiClient, ApiError
 from lab.operator import crds
 from lab.operator.controlplane import ControlPlanes
 from lab.operator.members import Members
@@ -17,19 +21,34 @@ from lab.settings import ClusterSettings
 
 __all__ = ["run"]
 
+log = logging.getLogger(__name__)
+
 
 async def run(api: ApiClient, settings: ClusterSettings) -> None:
     """Runs the operator of one cluster until cancelled; its webhooks are served before its kinds are."""
     release = Release(settings.ossm_version)
-    async with Webhooks(api, settings, release).served():
-        await crds.install(api, release, crds.OWN)
-        await _announce(api, release)
+    webhooks = Webhooks(api, settings, release)
+    async with webhooks.served():
+        await _until_done(webhooks.register)
+        await _until_done(lambda: crds.install(api, release, crds.OWN))
+        await _until_done(lambda: _announce(api, release))
         planes = ControlPlanes(api, release)
         members = Members(api, release, planes.smcps)
         routes = Routes(api, release, planes.smcps, members.namespaces)
         async with asyncio.TaskGroup() as tasks:
             for controller in (planes, members, routes):
                 tasks.create_task(controller.run())
+
+
+async def _until_done(step: Callable[[], Awaitable[None]]) -> None:
+    """Repeats a step of the start until the API lets it through."""
+    while True:
+        try:
+            await step()
+            return
+        except (TimeoutError, ApiError, aiohttp.ClientError, OSError) as error:
+            log.info("waiting for the API: %s", error)
+            await asyncio.sleep(0.05)
 
 
 async def _announce(api: ApiClient, release: Release) -> None:

@@ -41,7 +41,7 @@ class Webhooks:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
-        """Serves while the context lasts; the API knows the webhooks once it is entered."""
+        """Serves while the context lasts; `register` tells the API."""
         app = web.Application()
         app.add_routes(
             [
@@ -57,12 +57,12 @@ class Webhooks:
         await runner.setup()
         try:
             await web.TCPSite(runner, self.settings.block.node, PORT, ssl_context=tls).start()
-            await self._register()
             yield
         finally:
             await runner.cleanup()
 
-    async def _register(self) -> None:
+    async def register(self) -> None:
+        """Makes the API call these webhooks."""
         name = {"metadata": {"name": f"{NAMESPACE}.servicemesh-resources.maistra.io"}}
         mutating = [self._webhook("smcp", "mutation", "/mutate-smcp")]
         validating = [self._webhook(kind, "validation", f"/validate-{kind}") for kind in _RULES]
