@@ -181,7 +181,7 @@ class ProbeClient:
                 finally:
                     writer.close()
         except TimeoutError:
-            error = f"no answer within {self.timeout:.0f} s"
+            error = f"no answer within {self.timeout:g} s"
         except (OSError, ValueError) as problem:
             error = str(problem) or type(problem).__name__
         duration = time.monotonic() - begin
