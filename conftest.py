@@ -18,14 +18,12 @@ pytest_plugins = [
     "fixtures.clusters",
     "fixtures.meshes",
     "fixtures.federation",
-    "fixtures.peering",
-    "fixtures.traffic",
     "fixtures.bookinfo",
-    "fixtures.traffic",
     "fixtures.peering",
     "fixtures.traffic",
 ]
 
+_PREFLIGHT_PATIENCE = 3.0  # seconds; a person waits for the answer
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 
 
@@ -41,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("help") or config.getoption("version"):
+        return
     values: dict[str, Any] = {}
     given: set[str] = set()
     for option in OPTIONS:
@@ -76,7 +76,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     clusters, problems = {}, []
     for number, (path, context) in enumerate(zip(settings.kubeconfigs, settings.contexts, strict=True), 1):
         try:
-            clusters[f"mesh{number}"] = Cluster(f"mesh{number}", path, context)
+            clusters[f"mesh{number}"] = Cluster(f"mesh{number}", path, context, _PREFLIGHT_PATIENCE)
         except ClusterError as error:
             problems.append(str(error))
     problems += preflight(clusters)

@@ -15,7 +15,7 @@ import urllib3
 from harness import streams
 from harness.kinds import CRD, NAMESPACE, Kind, kind_of
 from harness.streams import LogStream
-from harness.transport import ClusterError, Gone, NotFound, Object, Objects, Transport
+from harness.transport import RETRY_SECONDS, ClusterError, Gone, NotFound, Object, Objects, Transport
 from harness.waiting import Deadline, WaitTimeout, pause
 
 T = TypeVar("T")
@@ -26,13 +26,15 @@ _WATCH_SECONDS = 60.0  # how long one watch is asked to live; it is renewed from
 class Cluster:
     """One cluster. Thread-safe; `close` ends everything that is open.
 
-    name: the mesh it carries, used in every error. Nothing is sent before the first call; an unusable kubeconfig or
-    context raises KubeconfigError here.
+    name: the mesh it carries, used in every error; patience: for how many seconds safe requests are repeated.
+    Nothing is sent before the first call; an unusable kubeconfig or context raises KubeconfigError here.
     """
 
-    def __init__(self, name: str, kubeconfig: Path, context: str | None = None) -> None:
+    def __init__(
+        self, name: str, kubeconfig: Path, context: str | None = None, patience: float = RETRY_SECONDS
+    ) -> None:
         self.name, self.kubeconfig, self.context = name, Path(kubeconfig), context
-        self._transport = Transport(name, self.kubeconfig, context)
+        self._transport = Transport(name, self.kubeconfig, context, patience)
 
     def __repr__(self) -> str:
         return f"Cluster({self.name}, {self.server})"

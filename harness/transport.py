@@ -26,7 +26,7 @@ Object = dict[str, Any]
 Objects = list[Object]
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
-RETRY_SECONDS = 30.0  # how long a request that is safe to repeat is repeated
+RETRY_SECONDS = 30.0  # patience with an API server that restarts or is overloaded
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
 
@@ -99,11 +99,14 @@ def _keep_no_files(configuration: Configuration) -> None:
 class Transport:
     """One authenticated way to one API server. Thread-safe.
 
-    mesh: name used in every error. Raises KubeconfigError where the file or the context cannot be used.
+    mesh: name used in every error; patience: for how many seconds a request that is safe to repeat is repeated.
+    Raises KubeconfigError where the file or the context cannot be used.
     """
 
-    def __init__(self, mesh: str, kubeconfig: Path, context: str | None = None) -> None:
-        self.mesh, self.kubeconfig, self.context = mesh, kubeconfig, context
+    def __init__(
+        self, mesh: str, kubeconfig: Path, context: str | None = None, patience: float = RETRY_SECONDS
+    ) -> None:
+        self.mesh, self.kubeconfig, self.context, self.patience = mesh, kubeconfig, context, patience
         self._lock = threading.Lock()
         self._open: set[urllib3.BaseHTTPResponse] = set()
         self.cancelled = threading.Event()
@@ -188,16 +191,15 @@ class Transport:
         body: Any = None,
         content_type: str = "application/json",
         repeat: bool | None = None,
-        retry_for: float = RETRY_SECONDS,
     ) -> Object:
         """One request and its decoded answer.
 
         `repeat`: whether it is safe to send twice (default: all but POST). What is, is sent again on 429, 5xx and
-        lost connections for `retry_for` seconds, at the server's Retry-After where it gives one; a refused token is
-        read again from the kubeconfig once. Raises ClusterError.
+        lost connections as long as the patience lasts, at the server's Retry-After where it gives one; a refused
+        token is read again from the kubeconfig once. Raises ClusterError.
         """
         repeat = method != "POST" if repeat is None else repeat
-        deadline, cancelled = Deadline(retry_for), self.cancelled
+        deadline, cancelled = Deadline(self.patience), self.cancelled
         renewed, tries = False, 0
         while True:
             tries += 1

@@ -1,0 +1,150 @@
+"""Options: what counts, what is refused, and that nothing is touched before everything that is wrong is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.options import OPTIONS, OptionErrors, read_settings, value_of
+
+ROOT = Path(__file__).parent.parent
+DEFAULTS = {option.ini: option.default for option in OPTIONS}
+
+
+def kubeconfig(path: Path, contexts: tuple[str, ...] = ("admin",), current: str = "admin") -> Path:
+    content = {
+        "kind": "Config",
+        "apiVersion": "v1",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in contexts],
+        "current-context": current,
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def problems(given: tuple[str, ...] = (), **values: object) -> list[str]:
+    with pytest.raises(OptionErrors) as caught:
+        read_settings(DEFAULTS | {name: str(value) for name, value in values.items()}, given)
+    return caught.value.problems
+
+
+def pytest_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=False)
+
+
+def test_no_options_mean_the_embedded_lab():
+    settings = read_settings(DEFAULTS)
+    assert (settings.clusters, settings.kubeconfigs, settings.keep) == ("embedded", None, "never")
+    assert settings.split.weights == (50, 50)
+
+
+def test_two_kubeconfigs_mean_those_clusters(tmp_path):
+    file = kubeconfig(tmp_path / "k")
+    settings = read_settings(DEFAULTS | {"mesh1_kubeconfig": str(file), "mesh2_kubeconfig": str(file)})
+    assert (settings.clusters, settings.kubeconfigs) == ("kubeconfig", (file, file))
+
+
+def test_the_lab_asked_for_by_name_outranks_kubeconfigs_of_the_environment(tmp_path):
+    file = str(kubeconfig(tmp_path / "k"))
+    values = {"mesh1_kubeconfig": file, "mesh2_kubeconfig": file, "federation_clusters": "embedded"}
+    assert read_settings(DEFAULTS | values).kubeconfigs is None
+    assert "leaves no room" in problems(("mesh1_kubeconfig",), **values)[0]
+
+
+def test_command_line_outranks_ini_file_outranks_environment():
+    option = next(option for option in OPTIONS if option.flag == "--mesh1-kubeconfig")
+    environment = {"MESH1_KUBECONFIG": "environment"}
+    assert value_of(option, "flag", "ini", environment) == ("flag", True)
+    assert value_of(option, None, "ini", environment) == ("ini", True)
+    assert value_of(option, None, None, environment) == ("environment", False)
+    assert value_of(option, None, None, {}) == ("", False)
+
+
+def test_one_kubeconfig_alone_is_refused(tmp_path):
+    found = problems(mesh2_kubeconfig=kubeconfig(tmp_path / "k"))
+    assert len(found) == 1
+    assert found[0].startswith("--mesh1-kubeconfig: missing")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "no such file"), ("a: [", "not YAML"), ("kind: Pod", "not a kubeconfig"), ("", "not a kubeconfig")],
+)
+def test_a_file_that_is_no_kubeconfig_is_refused(tmp_path, content, sentence):
+    file = tmp_path / "k"
+    if content is not None:
+        file.write_text(content)
+    assert sentence in problems(mesh1_kubeconfig=file, mesh2_kubeconfig=kubeconfig(tmp_path / "good"))[0]
+
+
+def test_an_unknown_context_is_refused_with_those_that_exist(tmp_path):
+    file = kubeconfig(tmp_path / "k", ("east", "west"), "east")
+    found = problems(mesh1_kubeconfig=file, mesh2_kubeconfig=file, mesh2_context="north")
+    assert found == [f"--mesh2-context north: is not in {file}, which has east, west"]
+
+
+def test_a_kubeconfig_without_current_context_needs_a_choice(tmp_path):
+    file = kubeconfig(tmp_path / "k", ("east",), "")
+    assert "--mesh1-context: east" in problems(mesh1_kubeconfig=file, mesh2_kubeconfig=file, mesh2_context="east")[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("federation_keep", "sometimes"),
+        ("federation_clusters", "cloud"),
+        ("federation_profile", "core,wonders"),
+        ("ossm_version", "v3.0"),
+        ("split_weights", "60/60"),
+        ("split_weights", "half"),
+        ("split_margin", "0"),
+        ("split_alpha", "many"),
+        ("split_beta", "1"),
+        ("split_concurrency", "1.5"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_its_option(option, value):
+    found = problems(**{option: value})
+    assert len(found) == 1
+    assert found[0].startswith(f"--{option.replace('_', '-')}")
+
+
+def test_pytest_names_every_problem_at_once_and_exits_4(tmp_path):
+    arguments = [f"--mesh1-kubeconfig={tmp_path}/none", "--split-weights=1/2", "--federation-keep=x", "tests"]
+    done = pytest_run(*arguments)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    for option in ("--mesh1-kubeconfig", "--mesh2-kubeconfig", "--split-weights", "--federation-keep"):
+        assert option in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_pytest_names_both_unreachable_clusters_before_the_first_test(tmp_path):
+    file = kubeconfig(tmp_path / "k")
+    done = pytest_run("tests/test_install.py", MESH1_KUBECONFIG=str(file), MESH2_KUBECONFIG=str(file))
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "mesh1: " in done.stderr
+    assert "mesh2: " in done.stderr
+    assert "https://127.0.0.1:1" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_collecting_needs_no_cluster(tmp_path):
+    file = str(kubeconfig(tmp_path / "k"))
+    done = pytest_run("--collect-only", "-q", "tests", MESH1_KUBECONFIG=file, MESH2_KUBECONFIG=file)
+    assert done.returncode == 0, done.stderr
+    assert "test_install.py" in done.stdout
+
+
+def test_the_help_shows_what_the_environment_says():
+    done = pytest_run("--help", MESH1_KUBECONFIG="/somewhere/m1", COLUMNS="200")
+    assert "$MESH1_KUBECONFIG, now /somewhere/m1" in done.stdout
+    assert "$MESH2_KUBECONFIG, not set" in done.stdout

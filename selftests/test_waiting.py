@@ -1,0 +1,49 @@
+"""Waits: they end with the answer, with the deadline, or when the run is given up, and say what was seen last."""
+
+from __future__ import annotations
+
+from threading import Event
+
+import pytest
+
+from harness.waiting import Cancelled, Deadline, WaitTimeout, wait_for
+
+
+def test_the_first_answer_ends_the_wait():
+    answers = iter([(None, "one"), (None, "two"), ("three", "")])
+    assert wait_for("a third answer", lambda: next(answers), 60, interval=0) == "three"
+    assert list(answers) == []
+
+
+def test_an_answer_that_is_false_is_an_answer():
+    assert wait_for("a number", lambda: (0, ""), 0) == 0
+
+
+def test_a_probe_is_asked_once_even_when_there_is_no_time():
+    assert wait_for("anything", lambda: ("here", ""), 0) == "here"
+
+
+def test_the_failure_says_what_was_seen_last_and_where():
+    observations = iter(["first", "second"])
+    with pytest.raises(WaitTimeout) as caught:
+        wait_for("stars", lambda: (None, next(observations)), 0, "mesh2", hint="Look at reviews")
+    assert (caught.value.mesh, caught.value.what, caught.value.last) == ("mesh2", "stars", "first")
+    assert str(caught.value) == "mesh2: waited 0 s for stars; last seen: first. Look at reviews"
+
+
+def test_a_wait_that_is_given_up_ends_without_another_look():
+    cancelled, looks = Event(), []
+
+    def look():
+        looks.append(1)
+        cancelled.set()
+        return None, ""
+
+    with pytest.raises(Cancelled):
+        wait_for("never", look, 60, cancelled=cancelled)
+    assert looks == [1]
+
+
+def test_a_deadline_never_has_less_than_nothing_left():
+    deadline = Deadline(-1)
+    assert (deadline.left, deadline.passed) == (0, True)
