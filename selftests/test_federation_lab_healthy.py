@@ -8,18 +8,7 @@ import aiohttp
 import orjson
 
 from lab import resources
-from selftests.support.two_meshes import federated, run
-
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-
-
-def shape(value):
-    """A status without what differs from run to run: times, pod names, addresses."""
-    if isinstance(value, dict):
-        return {key: "…" if key in ("pod", "source") else shape(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [shape(part) for part in value]
-    return "time" if isinstance(value, str) and TIME.fullmatch(value) else value
+from selftests.support.two_meshes import federated, run, shape
 
 
 def test_mesh1_tells_its_services_as_captured(observed):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import ssl
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +27,7 @@ from selftests.support.loopback import loopback_address
 
 Load = Callable[[str], Any]
 Object = dict[str, Any]
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 PATIENCE = 15.0
 """Seconds until a test gives up on something that does not come."""
 KINDS = {
@@ -209,10 +210,13 @@ class _Way:
 
     def __init__(self, near: Mesh, far: Mesh, address: str) -> None:
         self.near, self.far, self.address = near, far, address
+        self.broken = False
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
+        self._streams: set[asyncio.Transport] = set()
 
     async def open(self) -> None:
+        """Opens both gateways; `broken` makes the far one unreachable."""
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False, limit=0))
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._forward)
@@ -221,10 +225,16 @@ class _Way:
         await web.TCPSite(self._runner, self.near.egress_ip, 8188).start()
 
     async def close(self) -> None:
+        """Takes the egress gateway away."""
         if self._runner:
             await self._runner.cleanup()
         if self._session:
             await self._session.close()
+
+    def cut(self) -> None:
+        """Breaks the streams that are open, as gateways do whose listeners change."""
+        for stream in self._streams:
+            stream.abort()
 
     def _refusal(self, request: web.Request) -> tuple[int, str] | None:
         """(status, body) of the proxy that does not let a request through."""
@@ -237,7 +247,7 @@ class _Way:
             return 404, ""
         entry = near["ServiceEntry", f"federation-discovery-{self.near.peer_name}"]["spec"]
         ports = {(endpoint["address"], *endpoint["ports"].values()) for endpoint in entry["endpoints"]}
-        if (self.address, 8188) not in ports or not far:
+        if self.broken or (self.address, 8188) not in ports or not far:
             return 503, "upstream connect error"
         policy = far["AuthorizationPolicy", f"federation-discovery-{self.far.peer_name}"]["spec"]
         allowed = policy["rules"][0]["from"][0]["source"]["notPrincipals"]
@@ -264,15 +274,31 @@ class _Way:
         async with answer:
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
             await response.prepare(request)
+            stream = request.transport
+            assert stream
+            self._streams.add(stream)
             try:
                 async for chunk in answer.content.iter_any():
                     await response.write(chunk)
             except aiohttp.ClientError:
-                if request.transport:
-                    request.transport.abort()
-                return response
-            await response.write_eof()
+                stream.abort()
+            else:
+                await response.write_eof()
+            finally:
+                self._streams.discard(stream)
             return response
+
+
+class _WakeUp(logging.Handler):
+    """Has conditions looked at after log lines, too."""
+
+    def __init__(self, *meshes: Mesh) -> None:
+        super().__init__()
+        self._meshes = meshes
+
+    def emit(self, _: logging.LogRecord) -> None:
+        for mesh in self._meshes:
+            mesh.api.wake()
 
 
 class Pair:
@@ -305,8 +331,10 @@ class Pair:
 @asynccontextmanager
 async def pair(observed: Load, version: str = "2.1.6", *, open_ways: bool = True) -> AsyncIterator[Pair]:
     """Two running meshes without peers yet; everything ends with the context."""
-    logging.getLogger("federation").setLevel(logging.INFO)
     both = Pair(observed, version)
+    scope, waker = logging.getLogger("federation"), _WakeUp(both.mesh1, both.mesh2)
+    scope.setLevel(logging.INFO)
+    scope.addHandler(waker)
     try:
         for mesh in (both.mesh1, both.mesh2):
             await mesh.start()
@@ -319,6 +347,7 @@ async def pair(observed: Load, version: str = "2.1.6", *, open_ways: bool = True
             await mesh.stop()
         for way in both.way_out.values():
             await way.close()
+        scope.removeHandler(waker)
 
 
 @asynccontextmanager
@@ -336,9 +365,10 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(scenario)
 
 
-def insecure(context: ssl.SSLContext | None = None) -> ssl.SSLContext:
-    """TLS without a look at the certificate, as the ingress gateway talks to istiod."""
-    context = context or ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+def shape(value: Any) -> Any:
+    """A status without what differs from run to run: times, pod names, addresses."""
+    if isinstance(value, dict):
+        return {key: "..." if key in ("pod", "source") else shape(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [shape(part) for part in value]
+    return "time" if isinstance(value, str) and TIME.fullmatch(value) else value

@@ -40,6 +40,9 @@ class FederatedPeer:
         self._state, self._rules, self._touched, self._changed = state, rules, touched, changed
         self.uid = peer["metadata"].get("uid")
         self.leaving = False
+        """Deleted; the peer may still see that nothing is exported any more."""
+        self.parted = False
+        """Time was given to see that."""
         self.spec = PeerSpec.of(peer)
         # Exports keep the peer as it was met first: later edits of clientID or ingress gateway do not reach them.
         self._met = self.spec

@@ -97,7 +97,9 @@ class PeerController:
         if known and found is None and not known.leaving:
             await known.leave()
             self._publish(name)
-            asyncio.get_running_loop().call_later(_FAREWELL, self._queue.put_nowait, name)
+            asyncio.get_running_loop().call_later(_FAREWELL, self._part, known)
+            return
+        if known and found is None and not known.parted:
             return
         if known and (found is None or known.uid != found["metadata"].get("uid")):
             await self._forget(name, known)
@@ -131,6 +133,10 @@ class PeerController:
         peer.refresh()
         self._publish(name)
         peer.watch.start()
+
+    def _part(self, peer: FederatedPeer) -> None:
+        peer.parted = True
+        self._queue.put_nowait(peer.spec.name)
 
     async def _forget(self, name: str, peer: FederatedPeer) -> None:
         await peer.stop()

@@ -121,11 +121,11 @@ class ExportRules:
     def _parse(rule: Spec) -> NameRule | LabelRule:
         match rule.get("type"):
             case "NameSelector":
-                if not rule.get("nameSelector"):
+                if rule.get("nameSelector") is None:
                     raise BadRule("null nameSelector")
                 return NameRule(rule["nameSelector"])
             case "LabelSelector":
-                if not rule.get("labelSelector"):
+                if rule.get("labelSelector") is None:
                     raise BadRule("null labelSelector")
                 return LabelRule(rule["labelSelector"])
         raise BadRule(f"unknown selector type {rule.get('type')}")
@@ -157,7 +157,7 @@ class ImportRules:
         if rule.get("type") != "NameSelector":
             raise BadRule(f"unknown selector type {rule.get('type')}")
         selector = rule.get("nameSelector")
-        if not selector:
+        if selector is None:
             raise BadRule("null nameSelector")
         suffix = rule.get("domainSuffix") or self._default
         if rule.get("importAsLocal"):
