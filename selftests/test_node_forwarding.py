@@ -152,6 +152,21 @@ def test_connections_are_spread_over_all_endpoints():
     asyncio.run(scenario())
 
 
+def test_a_patient_forwarder_holds_connections_until_somebody_answers():
+    async def scenario() -> None:
+        front = (loopback_address(), 15100)
+        async with Backend() as backend, forwarding({front: Forward((), patient=True)}) as forwarders:
+            saying = asyncio.ensure_future(say(front, b"hello"))
+            gone = (loopback_address(), 9080)
+            await forwarders.apply({front: Forward((gone,), patient=True)})
+            await asyncio.sleep(0)
+            assert not saying.done()
+            await forwarders.apply({front: Forward((backend.address,), patient=True)})
+            assert await asyncio.wait_for(saying, 10) == b"hello"
+
+    asyncio.run(scenario())
+
+
 def service(name: str, *, ip: str | None, ports: list[dict[str, Any]], balancer: str | None = None) -> dict[str, Any]:
     status = {"loadBalancer": {"ingress": [{"ip": balancer}]} if balancer else {}}
     return {

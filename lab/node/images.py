@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from lab import addresses, guardian
 from lab.client import Object
 from lab.node.bootstrap import bootstrap, discovery_service, role_of
 
+Gate = Callable[[str, str, int], tuple[str, int]]
 ROOT = Path(__file__).resolve().parents[2]
 PROXY_CONTAINER = "istio-proxy"
 _BOOKINFO = re.compile(r"examples-bookinfo-(productpage|details|reviews|ratings)-(v\d+\S*)")
@@ -59,10 +61,6 @@ class UnknownImage(Exception):
     """Nothing stands for this image: for the node it cannot be pulled."""
 
 
-class NotYet(Exception):
-    """The container needs something that is not there yet; the text says what."""
-
-
 def repository(image: str) -> str:
     """Last part of an image name, without tag and digest."""
     return image.partition("@")[0].rsplit("/", 1)[-1].partition(":")[0]
@@ -90,14 +88,14 @@ def kind_of(container: Object) -> str:
     raise UnknownImage(container.get("image", ""))
 
 
-def program_for(context: PodContext, container: Object, env: dict[str, str], istiod: str | None) -> Program:
-    """The program of a container; `istiod` is the ClusterIP of the Service in CA_ADDR, for proxies.
+def program_for(context: PodContext, container: Object, env: dict[str, str], gate: Gate) -> Program:
+    """The program of a container; proxies are told the address that `gate` gives for istiod's Service.
 
-    Raises UnknownImage, NotYet, and ValueError for a container that says nonsense.
+    Raises UnknownImage, and ValueError for a container that says nonsense.
     """
     kind = kind_of(container)
     if kind == "proxy":
-        return _proxy(context, container, env, istiod)
+        return _proxy(context, container, env, gate)
     if kind == "istiod":
         return Program(kind, [sys.executable, "-m", "lab.istiod"], {"LAB_CLUSTER_DIR": str(context.cluster_directory)})
     if kind == "wait":
@@ -109,11 +107,9 @@ def program_for(context: PodContext, container: Object, env: dict[str, str], ist
     return Program(kind, argv)
 
 
-def _proxy(context: PodContext, container: Object, env: dict[str, str], istiod: str | None) -> Program:
-    namespace, name, port = discovery_service(env)
-    if istiod is None:
-        raise NotYet(f"Service {name} of istiod is not there in namespace {namespace}")
-    config = bootstrap(context.pod, context.ip, role_of(container), env, (istiod, port))
+def _proxy(context: PodContext, container: Object, env: dict[str, str], gate: Gate) -> Program:
+    discovery = gate(*discovery_service(env))
+    config = bootstrap(context.pod, context.ip, role_of(container), env, discovery)
     path = context.directory / "envoy.json"
     path.write_text(json.dumps(config, indent=1))
     argv = [envoy_path(), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]

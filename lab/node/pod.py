@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -13,9 +12,8 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from lab.client import ApiClient, ApiError, Object, key_of
-from lab.node.bootstrap import discovery_service
 from lab.node.environment import container_environment
-from lab.node.images import NotYet, PodContext, Program, UnknownImage, base_environment, program_for
+from lab.node.images import PodContext, Program, UnknownImage, base_environment, program_for
 from lab.node.logs import ContainerLog
 from lab.node.process import Process, output_pipe
 from lab.node.readiness import FIRST_POLLS, LATER_POLLS, PATIENCE, Readiness
@@ -29,7 +27,6 @@ STOP_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 BACK_OFF_FIRST, BACK_OFF_MOST = 1.0, 30.0  # seconds before a crashed container starts again; the first time at once
 FORGIVEN_AFTER = 60.0  # seconds of running after which earlier crashes are forgotten
 STATUS_COALESCE = 0.002
-PREREQUISITE_POLL = 0.02
 
 
 @dataclass
@@ -127,27 +124,19 @@ class PodRunner:
                 self._dirty.set()
 
     async def _program(self, container: Container) -> Program | None:
-        """The program of a container as soon as what it needs is there; None where it can never run."""
-        state = container.state
-        while True:
-            try:
-                own = container_environment(self.pod, container.spec, self.context.ip, self._node_ip)
-                istiod = None
-                with contextlib.suppress(ValueError):
-                    istiod = self.network.address_of(*discovery_service(own)[:2])
-                program = program_for(self.context, container.spec, own, istiod)
-            except NotYet:
-                await asyncio.sleep(PREREQUISITE_POLL)
-                continue
-            except UnknownImage:
-                await self._image_pull_failure(container)
-                return None
-            except ValueError as error:
-                state.waiting("CreateContainerConfigError", str(error))
-                self.changed()
-                return None
-            container.env = base_environment(self.context, container.spec) | own | program.env
-            return program
+        """The program of a container; None where it cannot be run."""
+        try:
+            own = container_environment(self.pod, container.spec, self.context.ip, self._node_ip)
+            program = program_for(self.context, container.spec, own, self.network.gate)
+        except UnknownImage:
+            await self._image_pull_failure(container)
+            return None
+        except ValueError as error:
+            container.state.waiting("CreateContainerConfigError", str(error))
+            self.changed()
+            return None
+        container.env = base_environment(self.context, container.spec) | own | program.env
+        return program
 
     async def _image_pull_failure(self, container: Container) -> None:
         image = container.state.image

@@ -16,14 +16,19 @@ Address = tuple[str, int]
 IP_BIND_ADDRESS_NO_PORT = 24
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 CONNECT_TIMEOUT = 10.0  # seconds until a target that does not answer counts as unreachable
+RETRY = 0.5  # seconds a patient forwarder waits before it tries again
 
 
 @dataclass(frozen=True)
 class Forward:
-    """Where connections go: one of `targets` at random; `source` None keeps the client's address."""
+    """Where connections go: one of `targets` at random; `source` None keeps the client's address.
+
+    A `patient` one is listened on without targets too and holds connections until one answers.
+    """
 
     targets: tuple[Address, ...]
     source: str | None = None
+    patient: bool = False
 
 
 def _reset(transport: asyncio.Transport) -> None:
@@ -95,29 +100,44 @@ class _Accepted(_Half):
         super().connection_lost(exc)
 
     async def _connect(self, transport: asyncio.Transport) -> None:
-        forward = self._forwarder.forward
         client = transport.get_extra_info("peername")
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            if not forward.targets or not client:
-                raise ConnectionRefusedError("no ready endpoint")
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind((forward.source or client[0], 0))
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await loop.sock_connect(sock, random.choice(forward.targets))
+            sock = await self._reach(client[0] if client else None)
             half = _Half()
             half.other, self.other = self, half
-            await loop.create_connection(lambda: half, sock=sock)
-        except (OSError, TimeoutError):
-            sock.close()
+            await asyncio.get_running_loop().create_connection(lambda: half, sock=sock)
+        except OSError:
             _reset(transport)
-        except asyncio.CancelledError:
-            sock.close()
-            raise
         else:
             transport.resume_reading()
+
+    async def _reach(self, client: str | None) -> socket.socket:
+        """A socket connected to a target; OSError where there is none."""
+        while True:
+            forward = self._forwarder.forward
+            try:
+                if not forward.targets or not client:
+                    raise ConnectionRefusedError("no ready endpoint")
+                return await _dial(random.choice(forward.targets), forward.source or client)
+            except OSError:
+                if not forward.patient:
+                    raise
+            if forward is self._forwarder.forward:
+                await self._forwarder.news()
+
+
+async def _dial(target: Address, source: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((source, 0))
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await asyncio.get_running_loop().sock_connect(sock, target)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class Forwarder:
@@ -126,6 +146,20 @@ class Forwarder:
     def __init__(self, address: Address, forward: Forward) -> None:
         self.address, self.forward = address, forward
         self._server: asyncio.Server | None = None
+        self._news = asyncio.Event()
+
+    def change(self, forward: Forward) -> None:
+        """Leads new connections, and those still held, elsewhere."""
+        if forward != self.forward:
+            self.forward = forward
+            self._news.set()
+            self._news = asyncio.Event()
+
+    async def news(self) -> None:
+        """Returns after a change, or when it is time to try a target again that did not answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETRY):
+                await self._news.wait()
 
     async def start(self) -> None:
         """Listens; OSError where the address is taken or is not ours."""
@@ -145,12 +179,12 @@ class Forwarders:
 
     async def apply(self, wanted: dict[Address, Forward]) -> None:
         """Starts, changes and stops forwarders; an address without targets is not listened on."""
-        wanted = {address: forward for address, forward in wanted.items() if forward.targets}
+        wanted = {address: forward for address, forward in wanted.items() if forward.targets or forward.patient}
         for address in [address for address in self.running if address not in wanted]:
             self.running.pop(address).close()
         for address, forward in wanted.items():
             if known := self.running.get(address):
-                known.forward = forward
+                known.change(forward)
                 continue
             forwarder = Forwarder(address, forward)
             try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from lab.client import Informer, Key, Object
 from lab.node.proxy import Address, Forward, Forwarders
 
+FIRST_GATE = 15100
 COALESCE = 0.003  # seconds; one change of a Deployment touches several Endpoints at once
 
 
@@ -73,6 +74,7 @@ class ServiceNetwork:
         self.forwarders = Forwarders()
         self._node_address, self._directory = node_address, directory
         self._hosts: dict[str, str] = {}
+        self._gates: dict[tuple[Key, int], Address] = {}
         self._changed = asyncio.Event()
         services.on_change(lambda *_: self._changed.set())
         endpoints.on_change(lambda *_: self._changed.set())
@@ -94,10 +96,26 @@ class ServiceNetwork:
             fresh.replace(self._directory / namespace)
             self._hosts[namespace] = text
 
-    def address_of(self, namespace: str, name: str) -> str | None:
-        """ClusterIP of a Service; None where there is none."""
-        service = self.services.items.get((namespace, name))
-        return cluster_ip(service) if service else None
+    def gate(self, namespace: str, name: str, port: int) -> Address:
+        """Where the proxies of this node reach istiod, Service `name`.
+
+        A gate holds connections while there is no istiod. Refused ones would make every proxy try again many times
+        a second: the product's agent backs off, Envoy's own long polls do not.
+        """
+        key = ((namespace, name), port)
+        if key not in self._gates:
+            self._gates[key] = (self._node_address, FIRST_GATE + len(self._gates))
+            self._changed.set()
+        return self._gates[key]
+
+    def _wanted(self) -> dict[Address, Forward]:
+        services, endpoints = self.services.items, self.endpoints.items
+        wanted = wanted_forwards(services, endpoints, self._node_address)
+        for (key, port), address in self._gates.items():
+            ports = services.get(key, {}).get("spec", {}).get("ports") or []
+            names = [entry.get("name", "") for entry in ports if entry["port"] == port]
+            wanted[address] = Forward(ready_targets(endpoints.get(key), names[0]) if names else (), patient=True)
+        return wanted
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -106,9 +124,7 @@ class ServiceNetwork:
                 await self._changed.wait()
                 await asyncio.sleep(COALESCE)
                 self._changed.clear()
-                await self.forwarders.apply(
-                    wanted_forwards(self.services.items, self.endpoints.items, self._node_address)
-                )
+                await self.forwarders.apply(self._wanted())
                 for namespace in self._hosts:
                     with contextlib.suppress(OSError):
                         self._write_hosts(namespace)
