@@ -15,7 +15,18 @@ import urllib3
 from harness import streams
 from harness.kinds import CRD, NAMESPACE, Kind, kind_of
 from harness.streams import LogStream
-from harness.transport import RETRY_SECONDS, ClusterError, Gone, NotFound, Object, Objects, Transport
+from harness.transport import (
+    RETRY_SECONDS,
+    ClusterError,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    Object,
+    Objects,
+    Transport,
+    Unauthorized,
+)
 from harness.waiting import Deadline, WaitTimeout, pause
 
 T = TypeVar("T")
@@ -188,6 +199,8 @@ class Cluster:
                     pause(0, cancelled)
             except NotFound:
                 objects, trouble = {}, f"{kind.api_version} {kind} is not served"
+            except (Forbidden, Unauthorized, Invalid):
+                raise
             except ClusterError as error:
                 trouble = "" if isinstance(error, Gone) else str(error)
             if deadline.passed:

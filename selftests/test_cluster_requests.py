@@ -1,0 +1,163 @@
+"""Requests to a troubled API server: what is repeated, what is not, and what people are told."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import pytest
+
+from harness.cluster import Cluster
+from harness.kinds import CONFIG_MAP, PEER, POD
+from harness.transport import Conflict, Forbidden, Invalid, KubeconfigError, NotFound, ServerError, Unreachable
+from harness.waiting import Cancelled, WaitTimeout
+from selftests.support.scripted_api import Reply, ScriptedApi
+
+FOUND = Reply(body={"metadata": {"name": "x"}})
+
+
+@pytest.fixture
+def scripted(tmp_path):
+    """A Cluster and the scripted server behind it."""
+    with contextlib.ExitStack() as stack:
+
+        def build(*replies, patience=30.0, context=None):
+            api = ScriptedApi(*replies)
+            file = stack.enter_context(api.running(tmp_path / "kubeconfig"))
+            cluster = Cluster("mesh1", file, context, patience)
+            stack.callback(cluster.close)
+            return cluster, api
+
+        yield build
+
+
+def listed(version, *names):
+    items = [{"metadata": {"name": name, "resourceVersion": version}} for name in names]
+    return Reply(body={"metadata": {"resourceVersion": version}, "items": items})
+
+
+def event(kind, name, version):
+    return {"type": kind, "object": {"metadata": {"name": name, "resourceVersion": version}}}
+
+
+@pytest.mark.parametrize("trouble", [Reply(429, headers={"retry-after": "0"}), Reply(500), Reply(503), Reply(0)])
+def test_a_read_is_repeated_until_it_is_answered(scripted, trouble):
+    cluster, api = scripted(trouble, trouble, FOUND)
+    assert cluster.get(POD, "x", "n")["metadata"]["name"] == "x"
+    assert len(api.requests) == 3
+
+
+def test_an_apply_is_repeated_since_it_may_be(scripted):
+    cluster, api = scripted(Reply(500, {"message": "failed calling webhook"}), FOUND)
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "n"}})
+    assert [method for method, _, _ in api.requests] == ["PATCH", "PATCH"]
+
+
+@pytest.mark.parametrize(("trouble", "error"), [(Reply(503), ServerError), (Reply(0), Unreachable)])
+def test_a_create_that_may_have_happened_is_not_repeated(scripted, trouble, error):
+    cluster, api = scripted(trouble, FOUND)
+    with pytest.raises(error):
+        cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "n"}})
+    assert len(api.requests) == 1
+
+
+def test_a_create_that_was_turned_away_is_repeated(scripted):
+    cluster, api = scripted(Reply(429, headers={"retry-after": "0"}), FOUND)
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "n"}})
+    assert len(api.requests) == 2
+
+
+def test_trouble_that_persists_is_reported_with_mesh_and_words(scripted):
+    cluster, _ = scripted(Reply(500, {"message": "etcd is on fire"}), patience=0)
+    with pytest.raises(ServerError, match=r"mesh1: GET http://.*pods/x.*: 500 etcd is on fire"):
+        cluster.get(POD, "x", "n")
+
+
+def test_a_refused_token_is_read_again_from_the_kubeconfig(scripted):
+    cluster, api = scripted(Reply(401), FOUND)
+    api.write_kubeconfig(cluster.kubeconfig, "second")
+    cluster.get(POD, "x", "n")
+    assert [token for _, _, token in api.requests] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(403, Forbidden), (404, NotFound), (409, Conflict), (422, Invalid), (400, Invalid)]
+)
+def test_what_the_server_refuses_is_not_asked_twice(scripted, status, error):
+    cluster, api = scripted(Reply(status, {"message": "because"}), context="admin")
+    with pytest.raises(error, match=r"context admin.*because"):
+        cluster.get(PEER, "mesh2", "mesh1-system")
+    assert len(api.requests) == 1
+
+
+def test_an_error_says_what_to_do(scripted):
+    cluster, _ = scripted(Reply(403, {"message": "pods is forbidden"}))
+    with pytest.raises(Forbidden, match="Ask an administrator"):
+        cluster.list(POD, "n")
+
+
+def test_an_unknown_context_is_an_error_of_the_kubeconfig(scripted):
+    with pytest.raises(KubeconfigError, match="context nowhere"):
+        scripted(FOUND, context="nowhere")
+
+
+def test_a_wait_goes_on_when_the_watch_ends(scripted):
+    replies = [listed("1"), Reply(lines=[event("ADDED", "a", "2")]), Reply(lines=[event("ADDED", "b", "3")])]
+    cluster, api = scripted(*replies)
+    found = cluster.wait("two", POD, "n", until=lambda pods: len(pods) == 2 and pods, timeout=30)
+    assert {pod["metadata"]["name"] for pod in found} == {"a", "b"}
+    assert "resourceVersion=2" in api.requests[-1][1]
+
+
+def test_a_wait_lists_again_when_its_version_is_too_old(scripted):
+    gone = {"type": "ERROR", "object": {"code": 410, "message": "too old"}}
+    cluster, api = scripted(listed("1", "a"), Reply(lines=[gone]), listed("9"))
+    assert cluster.wait("no pods", POD, "n", until=lambda pods: not pods, timeout=30)
+    assert "watch" not in api.requests[-1][1]
+
+
+def test_a_wait_goes_on_when_the_connection_is_cut(scripted):
+    cluster, _ = scripted(listed("1"), Reply(0), listed("2", "a"))
+    assert cluster.wait("a pod", POD, "n", until=lambda pods: bool(pods), timeout=30)
+
+
+def test_a_wait_counts_a_kind_that_is_not_served_as_empty(scripted):
+    cluster, _ = scripted(Reply(404), listed("1", "a"))
+    assert cluster.wait("a peer", PEER, "n", until=lambda peers: bool(peers), timeout=30)
+
+
+def test_a_wait_ends_at_once_when_it_may_not_look(scripted):
+    cluster, _ = scripted(Reply(403))
+    with pytest.raises(Forbidden):
+        cluster.wait("a pod", POD, "n", until=lambda _: None, timeout=600)
+
+
+def test_a_wait_that_fails_tells_the_last_conditions(scripted):
+    condition = {"type": "Ready", "status": "False", "reason": "Slow", "message": "still pulling"}
+    pod = {"metadata": {"name": "a", "resourceVersion": "1"}, "status": {"conditions": [condition]}}
+    cluster, _ = scripted(Reply(body={"metadata": {"resourceVersion": "1"}, "items": [pod]}))
+    with pytest.raises(WaitTimeout, match=r"mesh1: .*a ready pod.*a Ready=False \(Slow still pulling\)"):
+        cluster.wait("a ready pod", POD, "n", until=lambda _: None, timeout=0)
+
+
+def test_an_interrupt_ends_waits_in_other_threads_and_spares_later_ones(scripted):
+    cluster, api = scripted(listed("1"), Reply(lines=[], hold=True))
+    ended, looked = [], threading.Event()
+
+    def never(_):
+        looked.set()
+
+    def wait():
+        try:
+            cluster.wait("never", CONFIG_MAP, "n", until=never, timeout=600)
+        except Cancelled:
+            ended.append(True)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    looked.wait()
+    cluster.interrupt()
+    thread.join(30)
+    assert ended == [True]
+    api.replies[:] = [listed("2", "a")]
+    assert cluster.wait("a", CONFIG_MAP, "n", until=lambda found: bool(found), timeout=30)
