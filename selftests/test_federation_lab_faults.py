@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import struct
+
 import pytest
 
 from lab import resources
@@ -163,6 +167,27 @@ def test_without_an_egress_service_the_name_is_not_found(observed):
             assert text.endswith(": no such host")
             assert "lastDisconnect" not in entry["watch"]
             assert "lastFullSync" not in entry["watch"]
+
+    run(scenario())
+
+
+def test_a_gateway_that_does_not_listen_yet_refuses(observed):
+    """The node's forwarder accepts for it and resets; the product's kube-proxy would pass its refusal on."""
+
+    async def scenario():
+        async with pair(observed, open_ways=False) as both:
+            reset = struct.pack("ii", 1, 0)
+
+            def accept(_, writer):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                writer.transport.abort()
+
+            async with await asyncio.start_server(accept, both.mesh2.egress_ip, 8188):
+                both.mesh2.set_up(observed)
+                await both.until(lambda: "lastDisconnectStatus" in both.mesh2.entry().get("watch", ()))
+            captured = observed("healthy/objects/mesh2-servicemeshpeer-mesh1.json")["status"]["discoveryStatus"]
+            expected = same_address(both, captured["active"][0]["watch"]["lastDisconnectStatus"])
+            assert both.mesh2.entry()["watch"]["lastDisconnectStatus"] == expected
 
     run(scenario())
 

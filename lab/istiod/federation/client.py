@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -64,9 +65,10 @@ class DiscoveryClient:
         try:
             response = await self._session.get(f"http://{address}:{DISCOVERY_PORT}{path}", headers=headers)
         except aiohttp.ClientConnectorError as error:
-            reason = _DIAL_ERRORS.get(error.os_error.errno or 0, str(error.os_error))
-            text = f"{asked}: dial tcp {address}:{DISCOVERY_PORT}: connect: {reason}"
-            raise DiscoveryError(text, text) from error
+            raise _not_dialled(asked, address, error.os_error.errno) from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            # The node's forwarder accepts before it knows whether the pod listens; behind kube-proxy that is a refusal.
+            raise _not_dialled(asked, address, errno.ECONNREFUSED) from error
         except (aiohttp.ClientError, OSError) as error:
             text = f"{asked}: EOF"
             raise DiscoveryError(text, text) from error
@@ -83,6 +85,12 @@ class DiscoveryClient:
             text = f"{asked}: dial tcp: lookup {peer.egress_host} on {_DNS_SERVER}: no such host"
             raise DiscoveryError(text, text)
         return str(address)
+
+
+def _not_dialled(asked: str, address: str, number: int | None) -> DiscoveryError:
+    reason = _DIAL_ERRORS.get(number or 0) or (os.strerror(number).lower() if number else "i/o timeout")
+    text = f"{asked}: dial tcp {address}:{DISCOVERY_PORT}: connect: {reason}"
+    return DiscoveryError(text, text)
 
 
 def status_line(response: aiohttp.ClientResponse) -> str:
