@@ -16,7 +16,7 @@ from harness.streams import LogStream
 from harness.transport import ClusterError, Object
 from harness.waiting import Cancelled, pause
 
-_LOOK_FOR_PODS = 2.0  # seconds between two looks for pods that came or went
+LOOK_SECONDS = 2.0  # seconds between two looks for pods that came or went
 _OVERLAP = timedelta(seconds=15)  # re-read after a cut: one 10 s flush of Envoy and the second that sinceTime cuts off
 _CONTAINER = "istio-proxy"
 
@@ -53,7 +53,9 @@ class LogFollower:
     """Hands every line of the workloads' proxies to `deliver`, from threads of its own, each line once.
 
     `found` gets every proxy that is followed, `trouble` one sentence for whatever may have cost lines. Lines from
-    before the start are not read, but for the last one of each log. Use as a context manager.
+    before the start are not read, but for the last one of each log and, after a cut, those of the last seconds before
+    the start. `look_every`: seconds between looks for new pods.
+    Use as a context manager.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class LogFollower:
         deliver: Callable[[Source, str], None],
         found: Callable[[Source], None] = lambda _: None,
         trouble: Callable[[str], None] = lambda _: None,
+        look_every: float = LOOK_SECONDS,
     ) -> None:
         self._workloads, self._deliver, self._found, self._trouble = workloads, deliver, found, trouble
+        self._look_every = look_every
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -104,7 +108,7 @@ class LogFollower:
     def _look_again(self) -> None:
         with contextlib.suppress(Cancelled):
             while True:
-                pause(_LOOK_FOR_PODS, self._stopping)
+                pause(self._look_every, self._stopping)
                 for workload in self._workloads:
                     with contextlib.suppress(ClusterError):
                         self._look(workload)

@@ -20,12 +20,20 @@ LOG_SECONDS = 60  # longest silence while a log that is not followed is read
 def lines_of(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     """Non-empty lines of a stream as soon as they are there."""
     buffer = b""
-    while chunk := response.read1():
+    while chunk := _read_some(response):
         buffer += chunk
         *lines, buffer = buffer.split(b"\n")
         yield from (line for line in lines if line)
     if buffer:
         yield buffer
+
+
+def _read_some(response: urllib3.BaseHTTPResponse) -> bytes:
+    try:
+        return response.read1()
+    except AttributeError as error:
+        # http.client's way to say that another thread has closed the response meanwhile.
+        raise ValueError("the stream was closed") from error
 
 
 class LogStream:
