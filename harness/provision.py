@@ -259,6 +259,21 @@ class _Run:
         return mesh_of(names, self.cluster, self.tasks[names.name, "address"].result(), reachable=not self.one_cluster)
 
 
+def adopted(clusters: Mapping[str, Cluster]) -> Federation:
+    """The federation as it is installed, nothing changed; raises ClusterError where a part is not there."""
+    one_cluster = clusters["mesh1"].uid() == clusters["mesh2"].uid()
+    meshes = []
+    for names in (MESH1, MESH2):
+        cluster = clusters[names.name]
+        service = cluster.get(kinds.SERVICE, names.ingress_gateway, names.system_namespace)
+        found = manifests.cluster_local(names) if one_cluster else ingress_address(service)
+        address = found or node_port_address(cluster, service)
+        if address is None:
+            raise NotFound(names.name, f"find the address of {names.ingress_gateway}", "no LoadBalancer, no NodePort")
+        meshes.append(mesh_of(names, cluster, address, reachable=not one_cluster))
+    return Federation(meshes[0], meshes[1], one_cluster)
+
+
 def mesh_of(names: MeshNames, cluster: Cluster, ingress: IngressAddress, reachable: bool) -> Mesh:
     """A mesh as it is installed; raises NotFound where it has no control plane."""
     obj = cluster.get(kinds.CONTROL_PLANE, names.control_plane, names.system_namespace)
