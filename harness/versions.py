@@ -6,7 +6,16 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 
-KNOWN = ("v2.1", "v2.2", "v2.3", "v2.4", "v2.5", "v2.6")
+# spec.version and the last release of it that the suite's facts were read from.
+RELEASES = {
+    "v2.1": "2.1.6",
+    "v2.2": "2.2.13",
+    "v2.3": "2.3.11",
+    "v2.4": "2.4.7",
+    "v2.5": "2.5.1",
+    "v2.6": "2.6.14",
+}
+KNOWN = tuple(RELEASES)
 
 
 @dataclass(frozen=True)
