@@ -32,7 +32,7 @@ log = logging.getLogger("ads")
 PORT = 15012
 _HOLD = 3000.0
 """Seconds after which an unchanged answer is given all the same; Envoy waits for 3600."""
-_AGAIN = 1.0
+_AGAIN = 0.25
 """Seconds before the same content is offered again to a proxy that did not take it (or was restarted)."""
 _TYPES = "type.googleapis.com/envoy."
 KINDS: dict[str, tuple[str, str]] = {
