@@ -71,11 +71,11 @@ def test_a_cut_loses_no_line_and_repeats_none(following, pod):
         following.read(1)
         following.logs.write(pod, line(3))
         following.read(1)
-        following.logs.cut(pod, line(4))
-        assert following.read(1) == ["4"]
+        following.logs.cut(pod, line(4), line(5))
+        assert following.read(2) == ["4", "5"]
         following.logs.cut(pod)
-        following.logs.write(pod, line(5))
-        assert following.read(1) == ["5"]
+        following.logs.write(pod, line(6))
+        assert following.read(1) == ["6"]
     assert following.lines.empty()
     assert following.told.empty()
 
@@ -87,7 +87,9 @@ def test_the_last_words_of_a_restarted_container_are_read(following, pod):
         assert sorted(following.read(2)) == ["3", "4"]
         following.logs.write(pod, line(5))
         assert following.read(1) == ["5"]
-        assert "the proxy of mesh1 ratings-a was restarted" in following.told.get(timeout=SECONDS)
+        assert following.told.get(timeout=SECONDS) == "the proxy of mesh1 ratings-a was restarted"
+        following.logs.restart(pod, line(6))
+        assert following.read(1) == ["6"]
 
 
 @pytest.mark.usefixtures("pod")
