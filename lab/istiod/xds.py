@@ -32,9 +32,12 @@ log = logging.getLogger("ads")
 PORT = 15012
 _HOLD = 3000.0
 """Seconds after which an unchanged answer is given all the same; Envoy waits for 3600."""
-_AGAIN = 0.25
-"""Seconds before the same content is offered again to a proxy that did not take it (or was restarted)."""
+_AGAIN, _AGAIN_REFUSED = 0.25, 5.0
+"""Seconds before the same content is offered again: to a proxy that has none (it was restarted), and to one that has
+another, which refused it or never got the answer."""
 _TYPES = "type.googleapis.com/envoy."
+_OWN = "default"
+"""The secret with the workload's own certificate; any other asked for is the one with the roots."""
 KINDS: dict[str, tuple[str, str]] = {
     "listeners": ("LDS", _TYPES + "config.listener.v3.Listener"),
     "clusters": ("CDS", _TYPES + "config.cluster.v3.Cluster"),
@@ -150,7 +153,7 @@ class ConfigServer:
         if rejected := body.get("error_detail"):
             log.warning("ADS:%s: ACK ERROR %s %s", short, proxy.node_id, rejected.get("message"))
         key = (proxy.node_id, kind, *names)
-        version, resources = await self._wait(key, known, lambda: self._resources(kind, proxy, names))
+        version, resources = await self._wait(key, known, lambda version: self._content(kind, proxy, names, version))
         answer = orjson.dumps(
             {
                 "version_info": version,
@@ -175,26 +178,53 @@ class ConfigServer:
         return known
 
     async def _wait(
-        self, key: tuple[str, ...], known: str, build: Callable[[], list[Block]]
+        self, key: tuple[str, ...], known: str, build: Callable[[str], tuple[str, list[Block]]]
     ) -> tuple[str, list[Block]]:
         """The content and its version as soon as it is another than the proxy's."""
         deadline = time.monotonic() + _HOLD
         while True:
             changed = self._changed
-            resources = build()
-            version = hashlib.blake2b(orjson.dumps(resources), digest_size=8).hexdigest()
+            version, resources = build(known)
             offered, since = self._sent.get(key, ("", 0.0))
             now = time.monotonic()
             refused = version == offered and version != known
-            if version != known and (not refused or (not known and now - since > _AGAIN)):
+            patience = since + (_AGAIN_REFUSED if known else _AGAIN) - now if refused else 0.0
+            if version != known and patience <= 0:
                 return version, resources
             if now >= deadline:
-                return version, resources
-            wait = _AGAIN if refused and not known else deadline - now
+                return build("")
+            wait = patience if refused else deadline - now
             try:
                 await asyncio.wait_for(changed.wait(), wait)
             except TimeoutError:
                 continue
+
+    def _content(self, kind: str, proxy: Proxy, names: list[str], known: str) -> tuple[str, list[Block]]:
+        if kind == "secrets" and names == [_OWN]:
+            return self._own_certificate(proxy, known)
+        resources = self._resources(kind, proxy, names)
+        return _digest(orjson.dumps(resources)), resources
+
+    def _own_certificate(self, proxy: Proxy, known: str) -> tuple[str, list[Block]]:
+        """The workload certificate. Its version says whose it is and when to replace it.
+
+        So a proxy keeps the one it has when istiod restarts or when another istiod of the mesh answers.
+        """
+        identity = spiffe_id(self._state.trust_domain, proxy.namespace, proxy.service_account)
+        issuer = _digest(f"{identity} {self._authority.root}".encode())
+        now = datetime.now(UTC)
+        renew_at, _, by = known.partition(".")
+        if by == issuer and renew_at.isdigit() and int(renew_at) > now.timestamp():
+            return known, []
+        certificate = self._certificates.get(proxy.node_id)
+        if certificate is None or certificate.renew_at <= now:
+            certificate = self._certificates[proxy.node_id] = self._authority.issue(identity)
+        secret = {
+            "certificate_chain": {"inline_string": certificate.chain},
+            "private_key": {"inline_string": certificate.key},
+        }
+        version = f"{certificate.renew_at.timestamp():.0f}.{issuer}"
+        return version, [{"name": _OWN, "tls_certificate": secret}]
 
     def _resources(self, kind: str, proxy: Proxy, names: list[str]) -> list[Block]:
         mesh = self._state.mesh()
@@ -204,22 +234,8 @@ class ConfigServer:
             return clusters(mesh, proxy)
         if kind == "routes":
             return proxy_routes(mesh, proxy, names)
-        return [self._secret(name, proxy) for name in names]
-
-    def _secret(self, name: str, proxy: Proxy) -> Block:
-        if name == "ROOTCA":
-            return {"name": name, "validation_context": {"custom_validator_config": self._validator()}}
-        certificate = self._certificates.get(proxy.node_id)
-        if certificate is None or certificate.renew_at <= datetime.now(UTC):
-            identity = spiffe_id(self._state.trust_domain, proxy.namespace, proxy.service_account)
-            certificate = self._certificates[proxy.node_id] = self._authority.issue(identity)
-        return {
-            "name": name,
-            "tls_certificate": {
-                "certificate_chain": {"inline_string": certificate.chain},
-                "private_key": {"inline_string": certificate.key},
-            },
-        }
+        validator = {"custom_validator_config": self._validator()}
+        return [{"name": name, "validation_context": validator} for name in names]
 
     def _validator(self) -> Block:
         return typed(
@@ -230,3 +246,7 @@ class ConfigServer:
                 for domain in sorted(self._bundles)
             ],
         )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
