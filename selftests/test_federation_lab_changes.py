@@ -160,6 +160,10 @@ def test_a_poll_without_a_watch_makes_no_remote():
     status = PeerStatus("istiod-1", lambda: None)
     status.remote_full_sync("10.201.0.4")
     assert "remotes" not in status.render()
+    status.remote_connected("10.201.0.4")
+    status.remote_disconnected("10.201.0.4")
+    status.remote_full_sync("10.201.0.4")
+    assert "lastFullSync" not in status.render()["remotes"][0]
 
 
 def test_a_second_stream_of_a_remote_keeps_it_connected():
