@@ -152,7 +152,7 @@ def test_a_locality_with_a_gap_is_dropped_whole():
 
 def test_long_names_are_cut_to_what_kubernetes_allows_and_stay_apart():
     long = [
-        import_name(peer, "productpage-rest-private", "bookinfo-production-eu", short=True)
+        import_name(peer, "productpage-rest-private", "bookinfo-production-europe", short=True)
         for peer in ("mesh1", "mesh2")
     ]
     assert [len(name) for name in long] == [63, 63]
