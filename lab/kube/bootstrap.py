@@ -26,10 +26,10 @@ def node_name(settings: ClusterSettings) -> str:
 
 
 async def wait_until_served(api: ApiClient) -> None:
-    """Returns when the API server answers that it is ready."""
+    """Returns when the API server answers (/readyz would do, but answers in plain text)."""
     while True:
         try:
-            await api.request("GET", "/readyz")
+            await api.request("GET", "/version")
             return
         except (ApiError, aiohttp.ClientError, OSError, ValueError):
             await asyncio.sleep(0.02)
