@@ -85,6 +85,9 @@ class Kubelet:
     def _log(self, container: Container, pod: str, previous: bool) -> ContainerLog:
         name = container.name
         if previous:
+            # While the next run is waited for, the one that ended last is both: the log and the previous log.
+            if container.log and "waiting" in container.state.state:
+                return container.log
             if container.previous is None:
                 raise web.HTTPBadRequest(text=f'previous terminated container "{name}" in pod "{pod}" not found')
             return container.previous

@@ -1,0 +1,298 @@
+"""The node as a process beside a real API server: pods run, crash, are looked into and go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from lab.addresses import inside
+from lab.client import Object
+from lab.node.readiness import accepts, http_get
+from lab.resources import DEPLOYMENT, ENDPOINTS, EVENT, POD, SERVICE
+from lab.settings import ClusterSettings
+from selftests.support import controllers
+from selftests.support.controllers import Scene
+from selftests.support.node import running_node
+
+IMAGE = "quay.io/maistra/examples-bookinfo-{}:2.1.0"
+Story = Callable[[Scene], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterSettings]:
+    with controllers.api_server() as settings, running_node(settings):
+        yield settings
+
+
+def container(name: str, image: str, port: int | None = 9080, **more: Any) -> Object:
+    ports = [{"containerPort": port}] if port else []
+    return {"name": name, "image": IMAGE.format(image), "ports": ports, **more}
+
+
+def pod_spec(*containers: Object) -> Object:
+    return {"nodeName": "node2", "terminationGracePeriodSeconds": 30, "containers": list(containers)}
+
+
+async def create_pod(scene: Scene, name: str, *containers: Object) -> None:
+    meta = {"name": name, "namespace": scene.namespace, "labels": {"app": name}}
+    await scene.api.create(POD, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod_spec(*containers)})
+
+
+def is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def first_state(pod: Object) -> Object:
+    statuses = pod.get("status", {}).get("containerStatuses") or [{"state": {}, "restartCount": 0}]
+    return statuses[0]
+
+
+async def ready_pod(scene: Scene, name: str, image: str = "ratings-v1") -> Object:
+    await create_pod(scene, name, container("ratings", image))
+    return await scene.until_one(POD, name, "a ready pod", is_ready)
+
+
+def kubelet(scene: Scene, path: str) -> str:
+    return f"http://{scene.settings.block.node}:10250/{path}"
+
+
+async def logs(scene: Scene, pod: str, name: str, **query: str) -> tuple[int, str]:
+    url = kubelet(scene, f"containerLogs/{scene.namespace}/{pod}/{name}")
+    async with aiohttp.ClientSession() as session, session.get(url, params=query) as answer:
+        return answer.status, await answer.text()
+
+
+def test_a_pod_runs_answers_and_goes_with_its_process(cluster):
+    async def story(scene: Scene) -> None:
+        pod = await ready_pod(scene, "ratings-0")
+        ip = pod["status"]["podIP"]
+        assert (await http_get(ip, 9080, "/ratings/0", 5))[0] == 200
+        assert await logs(scene, "ratings-0", "ratings", tailLines="1") == (200, "GET /ratings/0\n")
+        await scene.api.delete(POD, "ratings-0", scene.namespace)
+        await scene.until(POD, "the pod to be gone", lambda pods: not pods)
+        assert not await accepts(ip, 9080, 1)
+
+    controllers.play(cluster, story)
+
+
+def test_a_deployment_is_reached_through_its_service_until_it_is_scaled_away(cluster):
+    async def story(scene: Scene) -> None:
+        labels = {"app": "ratings"}
+        meta = {"name": "ratings", "namespace": scene.namespace}
+        service = {"selector": labels, "ports": [{"name": "http", "port": 80, "targetPort": 9080}], "type": "NodePort"}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [container("ratings", "ratings-v1")]}}
+        spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+        await scene.api.create(SERVICE, {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service})
+        await scene.api.create(
+            DEPLOYMENT, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
+        )
+        await scene.pods(2, is_ready)
+        found = await scene.until_one(SERVICE, "ratings", "a ClusterIP", lambda obj: obj["spec"].get("clusterIP"))
+        port = found["spec"]["ports"][0]["nodePort"]
+        ways = [(found["spec"]["clusterIP"], 80), (scene.settings.block.node, port)]
+        for way in ways:
+            await until_answers(*way)
+        await scene.api.merge(DEPLOYMENT, "ratings", scene.namespace, {"spec": {"replicas": 0}})
+        await scene.until(POD, "no pods", lambda pods: not pods)
+        await scene.until_one(ENDPOINTS, "ratings", "no endpoints", lambda obj: not obj.get("subsets"))
+        for way in ways:
+            await until_refused(*way)
+
+    controllers.play(cluster, story)
+
+
+async def until_answers(host: str, port: int) -> None:
+    async with asyncio.timeout(10):
+        while not await accepts(host, port, 1):
+            await asyncio.sleep(0.01)
+    assert (await http_get(host, port, "/ratings/0", 5))[0] == 200
+
+
+async def until_refused(host: str, port: int) -> None:
+    async with asyncio.timeout(10):
+        while await accepts(host, port, 1):
+            await asyncio.sleep(0.01)
+
+
+def test_a_crashing_container_is_started_again_with_back_off(cluster):
+    async def story(scene: Scene) -> None:
+        broken = container("ratings", "ratings-v1", env=[{"name": "LAB_LISTEN", "value": "not-an-address"}])
+        await create_pod(scene, "broken", broken)
+
+        def backs_off(pod: Object) -> bool:
+            state = first_state(pod)
+            waiting = state["state"].get("waiting", {}).get("reason")
+            return state["restartCount"] > 0 and waiting == "CrashLoopBackOff"
+
+        pod = await scene.until_one(POD, "broken", "a crash loop", backs_off)
+        assert first_state(pod)["lastState"]["terminated"]["exitCode"] == 1
+        assert not is_ready(pod)
+        status, text = await logs(scene, "broken", "ratings", previous="true")
+        assert (status, "gaierror" in text) == (200, True)
+
+    controllers.play(cluster, story)
+
+
+def test_an_image_that_nobody_has_cannot_be_pulled(cluster):
+    async def story(scene: Scene) -> None:
+        await create_pod(scene, "odd", {"name": "odd", "image": "example.com/odd:1"})
+
+        def back_off(pod: Object) -> bool:
+            return first_state(pod)["state"].get("waiting", {}).get("reason") == "ImagePullBackOff"
+
+        pod = await scene.until_one(POD, "odd", "an image pull back-off", back_off)
+        assert pod["status"]["phase"] == "Pending"
+        status, text = await logs(scene, "odd", "odd")
+        assert (status, text) == (400, 'container "odd" in pod "odd" is waiting to start: ImagePullBackOff')
+
+        def failed(events: dict[Any, Object]) -> bool:
+            return any("example.com/odd:1" in event["message"] for event in events.values())
+
+        await scene.until(EVENT, "an event about the image", failed)
+
+    controllers.play(cluster, story)
+
+
+def test_beside_a_sidecar_the_app_listens_inside_and_the_pod_waits_for_its_proxy(cluster):
+    async def story(scene: Scene) -> None:
+        proxy = {"name": "istio-proxy", "image": "quay.io/maistra/proxyv2-ubi8:2.1.1", "args": ["proxy", "sidecar"]}
+        proxy["env"] = [{"name": "CA_ADDR", "value": f"istiod-x.{scene.namespace}.svc:15012"}]
+        await create_pod(scene, "meshed", container("ratings", "ratings-v1"), proxy)
+
+        def app_ready(pod: Object) -> bool:
+            return [status["ready"] for status in pod.get("status", {}).get("containerStatuses", [])] == [False, True]
+
+        pod = await scene.until_one(POD, "meshed", "a ready app", app_ready)
+        ip = pod["status"]["podIP"]
+        assert (await accepts(inside(ip), 9080, 1), await accepts(ip, 9080, 1)) == (True, False)
+        assert not is_ready(pod)
+        await until_envoy_starts(ip)
+        code, said, _ = await run(scene, "meshed", "istio-proxy", ["pilot-agent", "request", "GET", "ready"])
+        assert (code, said) == (1, b"")
+        code, said, _ = await run(scene, "meshed", "istio-proxy", ["pilot-agent", "request", "POST", "reopen_logs"])
+        assert (code, said) == (0, b"OK\n")
+        code, said, _ = await run(scene, "meshed", "ratings", ["curl", "-s", "localhost:9080/health"])
+        assert (code, json.loads(said)) == (0, {"status": "Ratings is healthy"})
+
+    controllers.play(cluster, story)
+
+
+async def until_envoy_starts(ip: str) -> None:
+    async with asyncio.timeout(10):
+        while not await accepts(ip, 15000, 1):
+            await asyncio.sleep(0.01)
+
+
+async def run(
+    scene: Scene,
+    pod: str,
+    name: str,
+    command: list[str],
+    stdin: bytes | None = None,
+    protocol: str = "v5.channel.k8s.io",
+) -> tuple[int | str, bytes, bytes]:
+    """exec as a client does it: (exit code or reason of the failure, stdout, stderr)."""
+    url = kubelet(scene, f"exec/{scene.namespace}/{pod}/{name}")
+    query = [("command", word) for word in command] + [("stdout", "true"), ("stderr", "true")]
+    query += [("stdin", "true")] if stdin is not None else []
+    heard = {1: b"", 2: b"", 3: b""}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(url, params=query, protocols=[protocol], timeout=aiohttp.ClientWSTimeout(10)) as socket,
+    ):
+        assert socket.protocol == protocol
+        if stdin is not None:
+            await socket.send_bytes(b"\x00" + stdin)
+            await socket.send_bytes(b"\xff\x00")
+        async for message in socket:
+            heard[message.data[0]] += message.data[1:]
+    status = json.loads(heard[3])
+    if status["status"] == "Success":
+        return 0, heard[1], heard[2]
+    causes = status["details"]["causes"]
+    return int(causes[0]["message"]) if status["reason"] == "NonZeroExitCode" else status["message"], heard[1], heard[2]
+
+
+def test_exec_keeps_the_streams_apart_and_tells_the_exit_code(cluster):
+    async def story(scene: Scene) -> None:
+        await ready_pod(scene, "ratings-0")
+        script = ["sh", "-c", "tr a-z A-Z; echo oops >&2; exit 7"]
+        assert await run(scene, "ratings-0", "ratings", script, b"hello\n") == (7, b"HELLO\n", b"oops\n")
+        for protocol in ("v4.channel.k8s.io", "v5.channel.k8s.io"):
+            told = await run(scene, "ratings-0", "ratings", ["sh", "-c", "echo $POD_NAME"], protocol=protocol)
+            assert told == (0, b"ratings-0\n", b"")
+        reason, _, _ = await run(scene, "ratings-0", "ratings", ["no-such-command"])
+        assert 'exec: "no-such-command": executable file not found in $PATH' in str(reason)
+
+    controllers.play(cluster, story)
+
+
+def test_exec_ends_with_the_client_that_asked_for_it(cluster):
+    async def story(scene: Scene) -> None:
+        await ready_pod(scene, "ratings-0")
+        url = kubelet(scene, f"exec/{scene.namespace}/ratings-0/ratings")
+        query = [("command", "sh"), ("command", "-c"), ("command", "echo $$; exec sleep 100"), ("stdout", "true")]
+        async with aiohttp.ClientSession() as session:
+            socket = await session.ws_connect(url, params=query, protocols=["v4.channel.k8s.io"])
+            pid = int((await socket.receive()).data[1:])
+            handle = os.pidfd_open(pid)
+            gone = asyncio.Event()
+            asyncio.get_running_loop().add_reader(handle, gone.set)
+            await socket.close()
+            await asyncio.wait_for(gone.wait(), 10)
+            asyncio.get_running_loop().remove_reader(handle)
+            os.close(handle)
+
+    controllers.play(cluster, story)
+
+
+def test_curl_finds_services_by_their_names(cluster):
+    async def story(scene: Scene) -> None:
+        pod = await ready_pod(scene, "ratings-0")
+        meta = {"name": "ratings", "namespace": scene.namespace}
+        service = {"selector": {"app": "ratings-0"}, "ports": [{"port": 9080}]}
+        await scene.api.create(SERVICE, {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service})
+        await scene.until_one(SERVICE, "ratings", "a ClusterIP", lambda obj: obj["spec"].get("clusterIP"))
+        await scene.until_one(ENDPOINTS, "ratings", "an endpoint", lambda obj: obj.get("subsets"))
+        command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5"]
+        for name in ("ratings", f"ratings.{scene.namespace}.svc.cluster.local", pod["status"]["podIP"]):
+            await until_curl(scene, [*command, f"http://{name}:9080/ratings/0"], (0, b"200"))
+        code, said, why = await run(scene, "ratings-0", "ratings", [*command, "http://elsewhere:9080/"])
+        assert (code, said, b"Could not resolve host: elsewhere" in why) == (6, b"000", True)
+        code, _, why = await run(scene, "ratings-0", "ratings", [*command, "http://localhost:1234/"])
+        assert (code, b"Failed to connect to localhost port 1234" in why) == (7, True)
+
+    controllers.play(cluster, story)
+
+
+async def until_curl(scene: Scene, command: list[str], wanted: tuple[int, bytes]) -> None:
+    async with asyncio.timeout(10):
+        while (await run(scene, "ratings-0", "ratings", command))[:2] != wanted:
+            await asyncio.sleep(0.01)
+
+
+def test_follow_ends_when_the_pod_goes(cluster):
+    async def story(scene: Scene) -> None:
+        await ready_pod(scene, "ratings-0")
+        following = asyncio.ensure_future(logs(scene, "ratings-0", "ratings", follow="true"))
+        await scene.api.delete(POD, "ratings-0", scene.namespace)
+        assert await asyncio.wait_for(following, 10) == (200, "Server listening on: http://0.0.0.0:9080\n")
+
+    controllers.play(cluster, story)
+
+
+def test_pods_die_with_a_node_that_is_killed():
+    async def story(scene: Scene) -> None:
+        pod = await ready_pod(scene, "ratings-0")
+        node.kill()
+        await until_refused(pod["status"]["podIP"], 9080)
+
+    with controllers.api_server() as settings, running_node(settings) as node:
+        controllers.play(settings, story)
