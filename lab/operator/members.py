@@ -320,12 +320,13 @@ class Members:
                 await self.api.apply(NETWORK_POLICY, {"metadata": metadata, "spec": original["spec"]})
 
     async def _release(self, namespace: str, home: str) -> None:
-        found = self.namespaces.items.get(("", namespace))
-        if dig(found, "metadata", "labels", MEMBER_OF) == home:
-            await self.api.merge(NAMESPACE, namespace, None, {"metadata": {"labels": {MEMBER_OF: None}}})
+        """Takes a namespace out of the mesh; its label goes last, so that who waits for it finds nothing left."""
         copies, _ = await self.api.list_objects(NETWORK_POLICY, namespace, labelSelector=f"{MEMBER_OF}={home}")
         for policy in copies:
             await self.api.delete(NETWORK_POLICY, policy["metadata"]["name"], namespace)
+        found = self.namespaces.items.get(("", namespace))
+        if dig(found, "metadata", "labels", MEMBER_OF) == home:
+            await self.api.merge(NAMESPACE, namespace, None, {"metadata": {"labels": {MEMBER_OF: None}}})
 
     async def _write(self, kind: Any, obj: Object, status: dict[str, Any]) -> None:
         old = obj.get("status") or {}

@@ -53,7 +53,7 @@ class Webhooks:
         )
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(self.settings.path / "webhook.crt", self.settings.path / "webhook.key")
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
             await web.TCPSite(runner, self.settings.block.node, PORT, ssl_context=tls).start()
