@@ -17,6 +17,8 @@ _DNS_SERVER = "172.30.0.10:53"
 """OpenShift's default cluster DNS; the lab has none, but the product names it in its error."""
 _DIAL_ERRORS = {
     errno.ECONNREFUSED: "connection refused",
+    # The node's forwarder accepts before it knows whether the pod listens; behind kube-proxy that is a refusal.
+    errno.ECONNRESET: "connection refused",
     errno.EHOSTUNREACH: "no route to host",
     errno.ENETUNREACH: "network is unreachable",
     errno.ETIMEDOUT: "connection timed out",
@@ -67,8 +69,7 @@ class DiscoveryClient:
         except aiohttp.ClientConnectorError as error:
             raise _not_dialled(asked, address, error.os_error.errno) from error
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            # The node's forwarder accepts before it knows whether the pod listens; behind kube-proxy that is a refusal.
-            raise _not_dialled(asked, address, errno.ECONNREFUSED) from error
+            raise _not_dialled(asked, address, errno.ECONNRESET) from error
         except (aiohttp.ClientError, OSError) as error:
             text = f"{asked}: EOF"
             raise DiscoveryError(text, text) from error
