@@ -77,7 +77,8 @@ class Supervisor:
         self.children = []
         if self._guardian is not None and self._guardian.stdin is not None:
             self._guardian.stdin.close()
-            self._guardian.wait()
+            if self._guardian.wait() != 0:  # it was killed: nobody else is left to do its work
+                guardian.clean_up(self._mark, str(self.directory))
         for lock in self._locks:
             lock.close()
 

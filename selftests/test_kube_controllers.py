@@ -76,7 +76,7 @@ async def kubelet(scene: Scene) -> AsyncIterator[None]:
 
 def test_a_cluster_has_its_node_and_a_namespace_its_defaults(cluster):
     async def story(scene: Scene) -> None:
-        node = await scene.api.get(NODE, "node2")
+        node = await scene.until_one(NODE, "node2", "the node", lambda item: item.get("status", {}).get("addresses"))
         assert {item["address"] for item in node["status"]["addresses"]} == {cluster.block.node}
         assert node["metadata"]["labels"]["topology.kubernetes.io/zone"] == "zone2"
         await scene.until_one(SERVICE_ACCOUNT, "default", "default ServiceAccount", lambda _: True)
@@ -205,24 +205,6 @@ def test_orphans_stay(cluster):
         await scene.until(DEPLOYMENT, "no Deployment", lambda items: not items)
         free = lambda items: [item for item in items.values() if not item["metadata"].get("ownerReferences")]  # noqa: E731
         assert len(await scene.until(REPLICA_SET, "a ReplicaSet without owner", free)) == 1
-
-    play(cluster, story)
-
-
-def test_an_owner_in_the_foreground_goes_last(cluster):
-    async def story(scene: Scene) -> None:
-        owner = await scene.api.create(CONFIG_MAP, config_map(scene, "owner"))
-        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
-        held = config_map(scene, "held", ownerReferences=[reference], finalizers=["example.com/hold"])
-        await scene.api.create(CONFIG_MAP, held)
-        await scene.api.delete(CONFIG_MAP, "owner", scene.namespace, propagationPolicy="Foreground")
-        await scene.until_one(
-            CONFIG_MAP, "held", "deletion begun", lambda item: "deletionTimestamp" in item["metadata"]
-        )
-        assert await scene.api.find(CONFIG_MAP, "owner", scene.namespace), "the owner waits for what it owns"
-        await scene.api.merge(CONFIG_MAP, "held", scene.namespace, {"metadata": {"finalizers": None}})
-        gone = lambda items: not {"owner", "held"} & {name for _, name in items}  # noqa: E731
-        await scene.until(CONFIG_MAP, "both gone", gone)
 
     play(cluster, story)
 

@@ -31,7 +31,7 @@ async def wait_until_served(api: ApiClient) -> None:
         try:
             await api.request("GET", "/version")
             return
-        except (ApiError, aiohttp.ClientError, OSError, ValueError):
+        except (ApiError, aiohttp.ClientError, OSError):
             await asyncio.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""Garbage collection: objects whose owners are gone are deleted; orphan and foreground deletions are carried out."""
+"""Garbage collection: objects whose owners are all gone are deleted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from lab.client import ApiClient, ApiError, Informer, Key, Object, Reconciler, k
 from lab.kube.cache import Cache, Kinds, watched
 from lab.kube.objects import terminating
 from lab.resources import Resource
-
-_ORPHAN = "orphan"
-_FOREGROUND = "foregroundDeletion"
 
 
 class _Watched:
@@ -78,7 +75,7 @@ class GarbageCollector:
             self._dependents[uid].discard(place)
         for uid in owners:
             self._dependents[uid].add(place)
-        if terminating(new) or owners - before:
+        if owners - before:
             self._add(place)
 
     def _forget(self, place: tuple[Resource, Key], obj: Object) -> None:
@@ -86,8 +83,6 @@ class GarbageCollector:
         self._places.pop(uid, None)
         for owner in _owner_uids(obj):
             self._dependents[owner].discard(place)
-            if owner in self._places:
-                self._add(self._places[owner])
         for dependent in self._dependents.pop(uid, ()):
             self._add(dependent)
         if self._deleted is not None:
@@ -103,10 +98,7 @@ class GarbageCollector:
 
     async def _reconcile(self, kind: Resource, key: Key) -> None:
         obj = self._object((kind, key))
-        if obj is None:
-            return
-        if terminating(obj):
-            await self._finish_deletion(kind, obj)
+        if obj is None or terminating(obj):
             return
         references = obj["metadata"].get("ownerReferences") or []
         if not references:
@@ -128,45 +120,6 @@ class GarbageCollector:
                 owner = await self._api.find(kind, reference["name"], namespace if kind.namespaced else None)
                 return owner is not None and owner["metadata"]["uid"] == uid
         return True  # a kind that nobody serves cannot be looked at: when in doubt keep the object
-
-    async def _finish_deletion(self, kind: Resource, obj: Object) -> None:
-        finalizers = obj["metadata"].get("finalizers") or []
-        places = list(self._dependents.get(obj["metadata"]["uid"], ()))
-        if _ORPHAN in finalizers:
-            for place in places:
-                await self._disown(place, obj["metadata"]["uid"])
-            await self._drop_finalizer(kind, obj, _ORPHAN)
-        elif _FOREGROUND in finalizers:
-            blocking = 0
-            for place in places:
-                dependent = self._object(place)
-                if dependent is None:
-                    continue
-                blocking += 1
-                if not terminating(dependent):
-                    await self._delete(place[0], dependent)
-            if not blocking:
-                await self._drop_finalizer(kind, obj, _FOREGROUND)
-
-    async def _disown(self, place: tuple[Resource, Key], uid: str) -> None:
-        dependent = self._object(place)
-        if dependent is None:
-            return
-        kept = [item for item in dependent["metadata"].get("ownerReferences") or () if item["uid"] != uid]
-        await self._patch_metadata(place[0], dependent, {"ownerReferences": kept or None})
-
-    async def _drop_finalizer(self, kind: Resource, obj: Object, finalizer: str) -> None:
-        kept = [item for item in obj["metadata"].get("finalizers") or () if item != finalizer]
-        await self._patch_metadata(kind, obj, {"finalizers": kept or None})
-
-    async def _patch_metadata(self, kind: Resource, obj: Object, change: Object) -> None:
-        namespace, name = key_of(obj)
-        patch = {"metadata": {"resourceVersion": obj["metadata"]["resourceVersion"], **change}}
-        try:
-            await self._api.merge(kind, name, namespace, patch)
-        except ApiError as error:
-            if error.status != 404:
-                raise
 
     async def _delete(self, kind: Resource, obj: Object) -> None:
         namespace, name = key_of(obj)
