@@ -212,10 +212,10 @@ class _Run:
         self.say("bookinfo: available")
 
     def settle(self) -> None:
-        """Until the own watch is connected and the sets are as asked for; what stays undone is noted, not raised."""
+        """Until both watches are connected and the sets are as asked for; what stays undone is noted, not raised."""
         self.result_of("peers")
         names = self.names
-        self._note("the watch on the peer to connect", kinds.PEER, _watch_connected, self.bounds.connect)
+        self._note("the watches of both meshes to connect", kinds.PEER, _watches_connected, self.bounds.connect)
         self.say(f"peer {names.peer}: connected")
         kind, read = (kinds.EXPORTS, exported_services) if names == MESH1 else (kinds.IMPORTS, imported_services)
 
@@ -295,9 +295,11 @@ def is_current(obj: Object) -> bool:
     return observed is None or observed >= obj["metadata"].get("generation", 0)
 
 
-def _watch_connected(found: Objects) -> bool | None:
+def _watches_connected(found: Objects) -> bool | None:
+    """Both ways: the own watch has synced, and the peer watches us."""
     views = [view for obj in found for view in PeerStatus.of(obj).views]
-    return any(view.watch.connected and view.watch.last_full_sync for view in views) or None
+    own = any(view.watch.connected and view.watch.last_full_sync for view in views)
+    return (own and any(remote.connected for view in views for remote in view.remotes)) or None
 
 
 Snapshot = dict[str, tuple[Any, ...]]

@@ -7,6 +7,7 @@ connections; requests are plain paths and dicts, so nothing depends on generated
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import random
@@ -82,18 +83,21 @@ _BY_STATUS = {400: Invalid, 401: Unauthorized, 403: Forbidden, 404: NotFound, 40
 _LOADING = threading.Lock()
 
 
-def _keep_no_files(configuration: Configuration) -> None:
+def _keep_no_files(configuration: Configuration) -> dict[str, str]:
     # The client writes certificates that a kubeconfig embeds into temporary files and removes them at a normal exit;
     # a killed run would leave them. Files without a name (Linux) go away with the process, however it ends.
+    files: dict[str, str] = {}
     if not hasattr(os, "memfd_create"):
-        return
+        return files
     temporary = set(kube_config._temp_files.values())
     for attribute in ("ssl_ca_cert", "cert_file", "key_file"):
         if (path := getattr(configuration, attribute)) in temporary:
             descriptor = os.memfd_create(attribute)
             os.write(descriptor, Path(path).read_bytes())
-            setattr(configuration, attribute, f"/proc/{os.getpid()}/fd/{descriptor}")
+            files[attribute] = f"/proc/{os.getpid()}/fd/{descriptor}"
+            setattr(configuration, attribute, files[attribute])
     kube_config._cleanup_temp_files()
+    return files
 
 
 class Transport:
@@ -116,7 +120,7 @@ class Transport:
         try:
             with _LOADING:
                 client = new_client_from_config(str(self.kubeconfig), self.context)
-                _keep_no_files(client.configuration)
+                self._files = _keep_no_files(client.configuration)
         except (ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
             where = f"{self.kubeconfig}" + (f", context {self.context}" if self.context else "")
             raise KubeconfigError(self.mesh, f"read kubeconfig {where}", str(error)) from error
@@ -127,17 +131,23 @@ class Transport:
 
     @property
     def configuration(self) -> Configuration:
-        return self._client.configuration
+        """A copy for one stream; its certificate files exist."""
+        found = copy.copy(self._client.configuration)
+        for attribute, path in self._files.items():
+            # The client puts back the names of files that are gone whenever it looks at its credentials.
+            if not os.path.exists(getattr(found, attribute)):
+                setattr(found, attribute, path)
+        return found
 
     @property
     def server(self) -> str:
         """URL of the API server."""
-        return self.configuration.host
+        return self._client.configuration.host
 
     def headers(self) -> dict[str, str]:
         """The authentication headers of now; an exec plugin or token file is asked again when its token expired."""
         found = {"user-agent": "ossm-federation-conformance"}
-        settings: Any = self.configuration.auth_settings()
+        settings: Any = self._client.configuration.auth_settings()
         for setting in settings.values():
             if setting["in"] == "header" and setting["value"]:
                 found[setting["key"].lower()] = setting["value"]
