@@ -18,6 +18,10 @@ def imported_names(mesh):
     return [service["exportedName"] for service in mesh.status(resources.IMPORTS).get("importedServices", ())]
 
 
+def look_at_the_peer(mesh):
+    mesh.api.put(resources.PEER, mesh.api.items(resources.PEER)[mesh.key])
+
+
 def test_a_new_service_is_told_at_once_and_leaves_its_mark(observed):
     async def scenario():
         async with federated(observed) as both:
@@ -74,6 +78,20 @@ def test_a_watch_that_breaks_comes_back_and_remembers_it(observed):
     run(scenario())
 
 
+def test_a_new_root_holds_from_the_next_look_at_the_peer_on(observed):
+    async def scenario():
+        async with federated(observed) as both:
+            mesh2 = both.mesh2
+            mesh2.config_map("mesh1-ca-root-cert", **{"root-cert.pem": "another root"})
+            assert mesh2.state.federation["mesh1"].bundles == {"mesh1.local": "root of mesh1"}
+            look_at_the_peer(mesh2)
+            await both.until(lambda: mesh2.state.federation["mesh1"].bundles == {"mesh1.local": "another root"})
+            mesh2.api.edit(resources.PEER, mesh2.key, security={"trustDomain": "mesh2.local"})
+            await both.until(lambda: mesh2.state.federation["mesh1"].bundles == {})
+
+    run(scenario())
+
+
 def test_a_set_for_nobody_gets_no_status(observed):
     async def scenario():
         async with federated(observed) as both:
@@ -102,13 +120,56 @@ def test_a_dead_istiods_entry_is_dropped_by_the_leader(observed):
     run(scenario())
 
 
+def test_two_istiods_keep_an_entry_each_and_the_remote_sees_both(observed):
+    async def scenario():
+        async with federated(observed) as both:
+            second = both.mesh1.add_istiod()
+
+            def pods():
+                entries = both.mesh1.status()["discoveryStatus"].get("active", ())
+                return [entry["pod"] for entry in entries if "lastFullSync" in entry["watch"]]
+
+            def sources():
+                return [remote["source"] for remote in both.mesh2.entry()["remotes"] if "lastFullSync" in remote]
+
+            both_pods = [both.mesh1.state.pod_name, second.pod_name]
+            await both.until(lambda: pods() == both_pods)
+            await both.until(lambda: sources() == sorted([both.mesh1.pod_ip, second.pod_ip]))
+            exports = observed("healthy/objects/mesh1-exportedserviceset-mesh2.json")["status"]
+            assert both.mesh1.status(resources.EXPORTS) == exports
+
+    run(scenario())
+
+
+def test_a_set_made_anew_counts_in_the_old_version_only(observed):
+    async def scenario(version, expected):
+        async with federated(observed, version) as both:
+            mesh2 = both.mesh2
+            before = mesh2.status(resources.IMPORTS)
+            anew = copy.deepcopy(mesh2.api.items(resources.IMPORTS)[mesh2.key])
+            mesh2.api.remove(resources.IMPORTS, mesh2.key)
+            look_at_the_peer(mesh2)
+            await both.until(lambda: not mesh2.state.federation["mesh1"].services)
+            anew["metadata"]["uid"] = "another"
+            mesh2.api.put(resources.IMPORTS, {**anew, "status": {}})
+            look_at_the_peer(mesh2)
+            if expected:
+                await both.until(lambda: mesh2.status(resources.IMPORTS) == before)
+            else:
+                await both.until(lambda: len(mesh2.status(resources.IMPORTS).get("importedServices", ())) == 2)
+            assert bool(mesh2.state.federation["mesh1"].services) is expected
+
+    run(scenario("2.1.6", True))
+    run(scenario("2.4.7", False))
+
+
 def test_federation_can_be_switched_off(observed, monkeypatch):
     monkeypatch.setenv("PILOT_ENABLE_FEDERATION", "false")
 
     async def scenario():
         async with pair(observed, open_ways=False) as both:
             both.mesh1.set_up(observed)
-            await both.mesh1._task
+            await both.mesh1.ended()
             assert both.mesh1.state.federation == {}
             assert both.mesh1.status() == {}
 
@@ -126,7 +187,7 @@ def test_newer_versions_name_objects_otherwise_and_show_what_no_rule_wants(obser
             mesh2.api.edit(resources.IMPORTS, mesh2.key, importRules=[rule])
             assert mesh2.status(resources.IMPORTS) == before
             # The edit is only looked at together with the peer.
-            mesh2.api.put(resources.PEER, mesh2.api.items(resources.PEER)[mesh2.key])
+            look_at_the_peer(mesh2)
             empty = {"exportedName": RATINGS, "localService": {"hostname": "", "name": "", "namespace": ""}}
             await both.until(lambda: mesh2.status(resources.IMPORTS)["importedServices"][1:] == [empty])
 

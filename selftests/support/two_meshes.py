@@ -46,25 +46,27 @@ class MemoryApi:
     """The part of the API that federation uses; every write reaches the mesh's copies at once."""
 
     def __init__(self) -> None:
-        self.state: MeshState | None = None
+        self.states: list[MeshState] = []
         self.version = 0
         self.writes: list[tuple[str, str]] = []
         self.wakers: set[asyncio.Event] = set()
 
     def items(self, kind: Resource) -> dict[tuple[str, str], Object]:
-        return self._informer(kind).items
+        return self._informers(kind)[0].items
 
     def put(self, kind: Resource, obj: Object) -> Object:
         """Creates or replaces an object as a user does."""
         self.version += 1
         stored = copy.deepcopy(obj)
         stored["metadata"]["resourceVersion"] = str(self.version)
-        self._informer(kind)._set(key_of(stored), stored)
+        for informer in self._informers(kind):
+            informer._set(key_of(stored), stored)
         self.wake()
         return stored
 
     def remove(self, kind: Resource, key: tuple[str, str]) -> None:
-        self._informer(kind)._set(key, None)
+        for informer in self._informers(kind):
+            informer._set(key, None)
         self.wake()
 
     def edit(self, kind: Resource, key: tuple[str, str], **spec: Any) -> None:
@@ -99,9 +101,18 @@ class MemoryApi:
         part = {"status": patch.get("status")} if sub == "status" else patch
         return self.put(kind, _merged(current, part))
 
-    def _informer(self, kind: Resource) -> Any:
-        assert self.state
-        return getattr(self.state.informers, next(field for field, known in KINDS.items() if known == kind))
+    def join(self, state: MeshState) -> None:
+        """Gives a state the objects there are, and from now on all changes."""
+        for field in KINDS if self.states else ():
+            getattr(state.informers, field).items.update(getattr(self.states[0].informers, field).items)
+        for informer in state.informers.all():
+            informer.synced.set()
+        state.on_publish(self.wake)
+        self.states.append(state)
+
+    def _informers(self, kind: Resource) -> list[Any]:
+        field = next(field for field, known in KINDS.items() if known == kind)
+        return [getattr(state.informers, field) for state in self.states]
 
 
 def _merged(target: Any, patch: Any) -> Any:
@@ -125,14 +136,27 @@ class Mesh:
         self.key = (self.namespace, peer)
         self.pod_ip, self.egress_ip = loopback_address(), loopback_address()
         self.api = MemoryApi()
-        settings = ClusterSettings(name, 16, "/nowhere", "https://nowhere", "", ossm_version=version)
-        self.state = MeshState(settings, self.api, self.namespace, smcp, f"istiod-{smcp}-1", self.pod_ip)  # type: ignore[arg-type]
-        self.api.state = self.state
-        for informer in self.state.informers.all():
-            informer.synced.set()
-        self.state.on_publish(self.api.wake)
-        self._task: asyncio.Task[None] | None = None
+        self._settings = ClusterSettings(name, 16, "/nowhere", "https://nowhere", "", ossm_version=version)
+        self._smcp = smcp
+        self._tasks: list[asyncio.Task[None]] = []
+        self.state = self._join(1, self.pod_ip)
         self._fill(observed, smcp)
+
+    def _join(self, number: int, pod_ip: str) -> MeshState:
+        pod = f"istiod-{self._smcp}-{number}"
+        state = MeshState(self._settings, self.api, self.namespace, self._smcp, pod, pod_ip)  # type: ignore[arg-type]
+        self.api.join(state)
+        return state
+
+    def add_istiod(self) -> MeshState:
+        """Starts another istiod of this mesh."""
+        address = loopback_address()
+        number = len(self.api.states) + 1
+        pod = {"name": f"istiod-{self._smcp}-{number}", "namespace": self.namespace, "labels": {"app": "istiod"}}
+        self.api.put(resources.POD, {"metadata": pod, "status": {"podIP": address}})
+        state = self._join(number, address)
+        self._tasks.append(asyncio.create_task(run_federation(state)))
+        return state
 
     def _fill(self, observed: Load, smcp: str) -> None:
         for kind in ("services", "endpoints", "pods"):
@@ -180,14 +204,18 @@ class Mesh:
         return {(item["kind"], item["name"]): item for item in (output.objects if output else ())}
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(run_federation(self.state))
+        self._tasks.append(asyncio.create_task(run_federation(self.state)))
+
+    async def ended(self) -> None:
+        """Returns when federation ended by itself."""
+        await asyncio.gather(*self._tasks)
 
     async def stop(self) -> None:
-        """Ends istiod as SIGTERM does."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        """Ends all istiods as SIGTERM does."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
 
 
 async def until(condition: Callable[[], Any], *meshes: Mesh) -> None:

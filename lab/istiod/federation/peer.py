@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from lab.istiod.federation.client import DiscoveryClient
 from lab.istiod.federation.exports import Export, Exporter, exports_of
@@ -20,6 +21,18 @@ from lab.istiod.registry import hostname_of
 from lab.istiod.state import MeshState
 
 log = ComponentLog("federation-server")
+
+
+class _Version(NamedTuple):
+    """Which object it is and how often its spec changed; a set that is not there has neither."""
+
+    uid: str | None
+    generation: int | None
+
+
+def _version(found: Object | None) -> _Version:
+    meta = found["metadata"] if found else {}
+    return _Version(meta.get("uid"), meta.get("generation"))
 
 
 class FederatedPeer:
@@ -49,9 +62,9 @@ class FederatedPeer:
         self._bundles: dict[str, str] = {}
         self.status = PeerStatus(state.pod_name, touched)
         self.exporter = Exporter()
-        self._export_set: Object | None = None
+        self._export_version = _version(None)
         self._export_rules = ExportRules(None, self.spec.name)
-        self._import_generation: int | None = None
+        self._import_version = _version(None)
         self._import_rules = ImportRules(None, self.spec.name)
         self._locality: tuple[tuple[str, str], ...] = ()
         self._received: list[ExportedService] | None = None
@@ -75,11 +88,13 @@ class FederatedPeer:
 
     def set_imports(self, import_set: Object | None) -> None:
         """Takes over the ImportedServiceSet of the peer's name and applies it to the services known already."""
+        before, now = self._import_version, _version(import_set)
+        if now == before:
+            return
         if import_set is not None:
-            generation = import_set["metadata"].get("generation")
-            if self._rules.same_generation_ignored and generation == self._import_generation:
+            self._import_version = now
+            if self._rules.same_generation_ignored and now.generation == before.generation:
                 return
-            self._import_generation = generation
         self._import_rules = ImportRules(import_set, self.spec.name)
         self._locality = locality_labels(import_set)
         self._apply_imports()
@@ -88,8 +103,8 @@ class FederatedPeer:
         """Looks at services, gateways and the ExportedServiceSet again."""
         state = self._state
         export_set = state.informers.exports.items.get((state.namespace, self.spec.name))
-        if export_set is not self._export_set:
-            self._export_set = export_set
+        if _version(export_set) != self._export_version:
+            self._export_version = _version(export_set)
             self._export_rules = ExportRules(export_set, self.spec.name)
         exports: list[Export] = []
         if export_set is not None:
