@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lab import crds as definitions
+from lab.api.crds import serve
+from lab.api.registry import Registry
+from lab.api.table import table
 from lab.operator import crds
 from lab.operator.versions import Release
 
@@ -113,6 +117,24 @@ def test_fields_of_later_releases_come_with_them(release, known):
     roll = paths(schema_of(crds.definition("servicemeshmemberrolls", "maistra.io", Release(release))))
     assert (".spec.mode" in control_plane) is known
     assert (".spec.memberSelectors[].matchLabels.*" in roll) is known
+
+
+@pytest.mark.parametrize(("index", "kind"), [(0, "ServiceMeshControlPlane"), (1, "ServiceMeshMemberRoll")])
+def test_kubectl_prints_the_rows_it_prints_for_the_product(observed, index, kind):
+    obj = observed("healthy/objects/mesh1-smcp-smmr.json")["items"][index]
+    if kind == "ServiceMeshControlPlane":  # what of it the capture left out
+        obj["status"]["appliedSpec"] = {"profiles": obj["spec"]["profiles"]}
+    served = serve(crds.definition(*PLURALS[kind], Release("2.1.6")), Registry())
+    made = table([obj], served, next(iter(served.versions.values())), "None", {})
+    header, row = [
+        line.split() for line in observed("healthy/objects/mesh1-smcp-smmr.txt").split("\n\n")[index].splitlines()
+    ]
+    columns = [column["name"].upper() for column in made["columnDefinitions"]]
+    cells = dict(zip(columns, made["rows"][0]["cells"], strict=True))
+    assert " ".join(columns).split() == header
+    assert row[0].endswith("/" + cells.pop("NAME"))
+    del cells["AGE"]
+    assert [cell for cell in cells.values() if cell] == [cell for cell in row[1:] if not re.fullmatch(r"\d+s", cell)]
 
 
 @pytest.mark.skipif(not PRODUCT.is_dir(), reason="the product's own schemas are not at hand")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from typing import Any
 
@@ -67,7 +68,7 @@ def _cell(obj: Object, column: Column) -> Any:
     value = values[0] if len(values) == 1 else ",".join(str(v) for v in values)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else str(value)
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _pod(obj: Object) -> list[Any]:
