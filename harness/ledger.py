@@ -91,8 +91,8 @@ class Record:
 class Account:
     """sent = sum(served) + failed + unattributed; `reasons` counts the explanations of the last two.
 
-    `foreign` counts, per proxy and since its first line of ours, HTTP lines that are not of this run, `connections`
-    the TCP lines of gateways."""
+    `foreign` counts, per proxy and since its first line of ours, calls of ratings that are not of this run,
+    `connections` the TCP lines of gateways."""
 
     sent: int
     served: Mapping[str, int]
@@ -177,18 +177,17 @@ class Ledger:
                     self._connections[line.upstream_local_address].append(logged)
                     self._connections[line.downstream_remote_address].append(logged)
                 return
+            if source.role is Role.GATEWAY or (
+                source.role is Role.CALLER and line.upstream_cluster.startswith("inbound")
+            ):
+                return
             index = self._index_of(line)
             if index is None:
                 self._foreign[source].append(line.start_time)
                 return
             self._first_own[source] = min(line.start_time, self._first_own.get(source, line.start_time))
             entry = self._entries[index]
-            if source.role is Role.RATINGS:
-                entry.served.append(logged)
-            elif source.role is Role.CALLER and line.upstream_cluster.startswith("inbound"):
-                return
-            elif source.role is Role.CALLER:
-                entry.calls.append(logged)
+            (entry.served if source.role is Role.RATINGS else entry.calls).append(logged)
             self._settle(entry)
             self._changed.notify_all()
 

@@ -211,15 +211,17 @@ def _restarts(pod: Object) -> int:
 class LogFlusher:
     """Has Envoys write their buffered access logs every `interval` seconds, one thread per proxy; context manager.
 
+    An exec costs the cluster tens of milliseconds, so the interval is no shorter than a decision may be late.
     `refused` is told once per proxy that can not be asked (exec forbidden, for one): its lines come with the 10 s
     flush.
     """
 
     def __init__(
-        self, proxies: list[Proxy], interval: float = 0.5, refused: Callable[[str], None] = lambda _: None
+        self, proxies: list[Proxy], interval: float = 1.0, refused: Callable[[str], None] = lambda _: None
     ) -> None:
-        self._proxies, self._interval, self._refused = proxies, interval, refused
-        self._stopping = threading.Event()
+        self._interval, self._refused = interval, refused
+        self._changed = threading.Condition()
+        self._hurries, self._stopping = 0, False
         self._threads = [threading.Thread(target=self._serve, args=(proxy,), daemon=True) for proxy in proxies]
 
     def __enter__(self) -> LogFlusher:
@@ -228,16 +230,29 @@ class LogFlusher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping.set()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join(timeout=15)
 
+    def hurry(self) -> None:
+        """Has everything that Envoys have logged until now written at once."""
+        with self._changed:
+            self._hurries += 1
+            self._changed.notify_all()
+
     def _serve(self, proxy: Proxy) -> None:
-        with contextlib.suppress(Cancelled):
-            while True:
-                pause(self._interval, self._stopping)
-                try:
-                    proxy.write_logs()
-                except ClusterError as error:
-                    self._refused(f"access log of {proxy.pod} comes with Envoy's 10 s flush: {error}")
+        done = 0
+        while True:
+            with self._changed:
+                if not self._stopping and self._hurries == done:
+                    self._changed.wait(self._interval)
+                if self._stopping:
                     return
+                done = self._hurries
+            try:
+                proxy.write_logs()
+            except ClusterError as error:
+                self._refused(f"access log of {proxy.pod} comes with Envoy's 10 s flush: {error}")
+                return

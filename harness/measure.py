@@ -187,14 +187,23 @@ def measure_by_counters(
 
 
 def measure(
-    test: SplitTest, asked: Mapping[str, float], ledger: Ledger, client: ProbeClient, warm_up: int = WARM_UP
+    test: SplitTest,
+    asked: Mapping[str, float],
+    ledger: Ledger,
+    client: ProbeClient,
+    warm_up: int = WARM_UP,
+    hurry: Callable[[], None] = lambda: None,
 ) -> Measurement:
     """Sends and judges until the verdict is final, then closes the books on everything that was sent.
 
     `client` delivers to `ledger` and may send `warm_up` + `test.cap` probes; `asked` names the meshes in the order of
-    the test's weights. Probes in flight at the end are waited for and accounted for, but not judged.
+    the test's weights; `hurry` has lines written that are still held back. Probes in flight at the end are waited for
+    and accounted for, but not judged. Raises ValueError when the client may send too few.
     """
+    if client.limit < warm_up + test.cap:
+        raise ValueError(f"{warm_up + test.cap} probes may be needed, the client sends only {client.limit}")
     judge = Judge(test, list(asked))
+    hurried = False
     with client:
         while not judge.verdict.final:
             begin = warm_up + judge.judged
@@ -202,8 +211,11 @@ def measure(
             while settled - begin >= test.batch and not judge.verdict.final:
                 judge.add_batch(ledger.settlements(begin, begin + test.batch))
                 begin += test.batch
-            if not client.running and settled >= client.sent and settled - begin < test.batch:
-                break
+            if not client.running and not hurried:
+                client.stop()
+                hurried = True
+                hurry()
+    hurry()
     ledger.close(client.sent)
     verdict, independence = judge.conclude()
     return Measurement(

@@ -137,9 +137,9 @@ class SplitMeter:
         client = ProbeClient(self.url, run, ledger.add_probe, WARM_UP + test.cap, self.concurrency)
         with (
             LogFollower([caller, *ratings, *gateways], ledger.add_line, ledger.add_source, ledger.add_trouble),
-            LogFlusher(flushed, refused=ledger.add_trouble),
+            LogFlusher(flushed, refused=ledger.add_trouble) as flusher,
         ):
-            return measure(test, asked, ledger, client)
+            return measure(test, asked, ledger, client, hurry=flusher.hurry)
 
     def _measure_by_counters(self, asked: Mapping[str, float], ratings: list[Workload]) -> Measurement:
         test = SplitTest(tuple(asked.values()), self.margin, alpha=self.alpha, beta=self.beta, batch=_COUNTER_BATCH)

@@ -167,3 +167,24 @@ def test_a_productpage_that_is_not_there_gives_no_verdict():
     assert found.outcome == "INCONCLUSIVE:unattributed"
     assert "productpage was not reached" in found.headline
     assert_balanced(found)
+
+
+def test_books_that_cannot_be_kept_end_the_measurement():
+    """What `deliver` raises in the probes' thread comes out, instead of a wait for answers that never arrive."""
+
+    def torn(_: object) -> None:
+        raise LookupError("torn")
+
+    split = SplitTest((100, 0))
+    ledger = Ledger("self", BACKENDS)
+    with ScriptedBookinfo(lambda _: Answer("mesh1"), ledger).running() as bookinfo:
+        client = ProbeClient(bookinfo.url, "self", torn, WARM_UP + split.cap)
+        with pytest.raises(ExceptionGroup):
+            measure(split, {"mesh1": 100, "mesh2": 0}, ledger, client)
+
+
+def test_a_client_that_may_send_too_few_is_refused():
+    split = SplitTest((100, 0))
+    client = ProbeClient("http://127.0.0.1:1/", "self", print, split.cap)
+    with pytest.raises(ValueError, match="208 probes"):
+        measure(split, {"mesh1": 100, "mesh2": 0}, Ledger("self", BACKENDS), client)
