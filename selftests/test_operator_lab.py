@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -59,10 +60,11 @@ def reason(obj: Object, kind: str = "Ready") -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def operating(scene: Scene) -> AsyncIterator[None]:
+async def operating(scene: Scene, release: str = "2.1.6") -> AsyncIterator[None]:
     """The operator runs, and every pod of the scene's namespace becomes ready at once."""
-    async with ApiClient(scene.settings, "istio-operator") as api:
-        tasks = [asyncio.create_task(operator.run(api, scene.settings)), asyncio.create_task(scene.kubelet())]
+    settings = dataclasses.replace(scene.settings, ossm_version=release)
+    async with ApiClient(settings, "istio-operator") as api:
+        tasks = [asyncio.create_task(operator.run(api, settings)), asyncio.create_task(scene.kubelet())]
         try:
             await scene.until(CRD, "the operator's kinds", lambda items: ("", "servicemeshmembers.maistra.io") in items)
             yield
@@ -201,6 +203,40 @@ def test_a_changed_spec_is_rolled_out_and_what_left_it_is_removed(server):
             assert await scene.api.find(kind, "second", scene.namespace) is not None
 
     tell(server, story)
+
+
+def test_a_newer_operator_takes_over_what_an_older_one_installed(server):
+    async def story(scene: Scene) -> None:
+        async with operating(scene):
+            await installed(scene)
+        async with operating(scene, "2.2.13"):
+            smcp = await scene.until_one(
+                SMCP, "fed", "taken over", lambda smcp: smcp["status"].get("operatorVersion") == "2.2.13"
+            )
+        message = find(smcp["status"]["conditions"], "Reconciled")["message"]
+        assert message == "Successfully updated from version 2.1.6-1 to version 2.2.13-1"
+        assert (smcp["spec"]["version"], smcp["status"]["chartVersion"]) == ("v2.1", "2.1.6")
+
+    play(server, story)
+
+
+def test_from_2_2_on_members_do_not_wait_for_the_control_plane(server):
+    async def story(scene: Scene) -> None:
+        bookinfo = await namespace(scene, "bookinfo")
+        async with operating(scene, "2.5.1"):
+            await scene.api.create(SMCP, control_plane(scene, version="v2.5", tracing={"type": "Nowhere"}, addons={}))
+            await scene.until_one(SMCP, "fed", "stuck", lambda smcp: reason(smcp) == "DependencyMissingError")
+            await scene.api.create(SMMR, member_roll(scene, bookinfo))
+            await scene.until_one(SMMR, "default", "joined all the same", lambda roll: reason(roll) == "Configured")
+            await scene.api.merge(SMCP, "fed", scene.namespace, {"spec": LEAN})
+            smcp = await scene.until_one(SMCP, "fed", "installed", lambda smcp: reason(smcp) == "ComponentsReady")
+            assert smcp["status"]["annotations"]["readyComponentCount"] == "5/5"
+            there = dataclasses.replace(scene, namespace=bookinfo)
+            await there.until(NETWORK_POLICY, "policies follow", lambda items: (bookinfo, "istio-mesh-fed") in items)
+            home = await scene.api.get(NAMESPACE, scene.namespace)
+            assert "maistra.io/ignore-namespace" not in home["metadata"]["labels"]
+
+    play(server, story)
 
 
 def test_members_join_and_leave(server):
