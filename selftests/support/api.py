@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import socket
 import ssl
@@ -13,6 +14,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import requests
 
 from lab.api.pki import create_cluster_files
 from lab.blocks import take_block
@@ -64,3 +68,89 @@ def _wait_ready(settings: ClusterSettings, process: subprocess.Popen[bytes], log
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the API server is not ready: {error}\n{log.read_text()}") from error
             time.sleep(0.02)
+
+
+class Http:
+    """Plain HTTP to an API server: `call` returns status and decoded JSON, without judging them."""
+
+    def __init__(self, settings: ClusterSettings, token: str | None = None) -> None:
+        self.settings = settings
+        self.session = requests.Session()
+        self.session.verify = str(settings.ca_file)
+        self.session.trust_env = False
+        self.session.headers["Authorization"] = f"Bearer {token or settings.token}"
+        self.session.headers["User-Agent"] = "selftest/1"
+
+    def call(
+        self, method: str, path: str, body: Any = None, media_type: str = "application/json", **params: Any
+    ) -> tuple[int, Any]:
+        data = json.dumps(body) if body is not None and not isinstance(body, str) else body
+        headers = {"Content-Type": media_type} if data is not None else {}
+        url = self.settings.server + path
+        answer = self.session.request(method, url, data=data, headers=headers, params=params, timeout=20)
+        return answer.status_code, answer.json() if answer.content[:1] in (b"{", b"[") else answer.text
+
+    def must(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
+        """Like `call`, but an answer other than 2xx fails the test."""
+        status, answer = self.call(method, path, body, **more)
+        assert status < 300, f"{method} {path} answered {status}: {answer}"
+        return answer
+
+    def patch(self, path: str, body: Any, kind: str = "merge", **params: Any) -> tuple[int, Any]:
+        """`kind` is merge, json, strategic or apply."""
+        media_type = {
+            "merge": "application/merge-patch+json",
+            "json": "application/json-patch+json",
+            "strategic": "application/strategic-merge-patch+json",
+            "apply": "application/apply-patch+yaml",
+        }[kind]
+        return self.call("PATCH", path, body, media_type, **params)
+
+    def apply(self, path: str, body: Any, manager: str, **params: Any) -> tuple[int, Any]:
+        return self.patch(path, body, "apply", fieldManager=manager, **params)
+
+    def namespace(self) -> str:
+        """A new namespace."""
+        return self.must("POST", "/api/v1/namespaces", {"metadata": {"generateName": "t-"}})["metadata"]["name"]
+
+    def events(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+        """The events of a watch until the server ends it."""
+        query = {"watch": "true", "timeoutSeconds": "5", **params}
+        with self.session.get(self.settings.server + path, params=query, stream=True, timeout=20) as answer:
+            assert answer.status_code == 200, answer.text
+            for line in answer.iter_lines(chunk_size=1):
+                yield json.loads(line)
+
+
+def config_map(name: str, data: dict[str, str] | None = None, **meta: Any) -> dict[str, Any]:
+    """A ConfigMap as a client sends it."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **meta}}
+    return body | ({"data": data} if data is not None else {})
+
+
+def definition(schema: dict[str, Any], **version: Any) -> dict[str, Any]:
+    """A CustomResourceDefinition `widgets.test.lab` with this schema for `spec`."""
+    properties = {"spec": schema, "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    served = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}},
+        "subresources": {"status": {}},
+        **version,
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.test.lab"},
+        "spec": {
+            "group": "test.lab",
+            "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget", "shortNames": ["wd"]},
+            "versions": [served],
+        },
+    }
+
+
+def widget(name: str, spec: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"apiVersion": "test.lab/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec, **more}
