@@ -241,6 +241,31 @@ def test_a_kept_connection_that_was_closed_is_replaced_without_an_error(tmp_path
     run(scenario, tmp_path)
 
 
+@pytest.mark.parametrize(("last_words", "requests"), [(b"", 3), (b"HTTP/1.1 200 OK\r\n", 2)])
+def test_a_request_is_repeated_only_if_a_kept_connection_ended_without_a_word(tmp_path, last_words, requests):
+    seen: list[bytes] = []
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            seen.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(last_words)
+        writer.close()
+
+    async def scenario(place: Town) -> None:
+        address = loopback_address()
+        async with await asyncio.start_server(answer_once, address, 9080):
+            client = HttpClient(place.dialer())
+            assert await client.get(address, 9080, "/", {}, 5) == (200, b"{}")
+            expected = contextlib.nullcontext() if not last_words else pytest.raises(ConnectionError)
+            with expected:
+                assert await client.get(address, 9080, "/", {}, 5) == (200, b"{}")
+        assert len(seen) == requests
+
+    run(scenario, tmp_path)
+
+
 @pytest.fixture
 def hosts(tmp_path) -> dict[str, str]:
     addresses = {name: loopback_address() for name in ("ratings", "mongodb")}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab.node.proxy import Forward, Forwarders
+from lab.node.proxy import Forward, Forwarder, Forwarders
 from lab.node.services import hosts_text, wanted_forwards
 from selftests.support.loopback import loopback_address
 
@@ -152,16 +152,25 @@ def test_connections_are_spread_over_all_endpoints():
     asyncio.run(scenario())
 
 
-def test_a_patient_forwarder_holds_connections_until_somebody_answers():
+def test_a_patient_forwarder_holds_connections_until_somebody_answers(monkeypatch):
+    monkeypatch.setattr("lab.node.proxy.RETRY", 3600)
+
     async def scenario() -> None:
+        held, original = asyncio.Event(), Forwarder.news
+
+        async def news(forwarder: Forwarder) -> None:
+            held.set()
+            await original(forwarder)
+
+        monkeypatch.setattr(Forwarder, "news", news)
         front = (loopback_address(), 15100)
         async with Backend() as backend, forwarding({front: Forward((), patient=True)}) as forwarders:
             saying = asyncio.ensure_future(say(front, b"hello"))
-            gone = (loopback_address(), 9080)
-            await forwarders.apply({front: Forward((gone,), patient=True)})
-            await asyncio.sleep(0)
-            assert not saying.done()
-            await forwarders.apply({front: Forward((backend.address,), patient=True)})
+            for targets in (((loopback_address(), 9080),), (backend.address,)):
+                await asyncio.wait_for(held.wait(), 10)
+                held.clear()
+                assert not saying.done()
+                await forwarders.apply({front: Forward(targets, patient=True)})
             assert await asyncio.wait_for(saying, 10) == b"hello"
 
     asyncio.run(scenario())

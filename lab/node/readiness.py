@@ -80,8 +80,7 @@ class Readiness:
             return True
         with contextlib.suppress(OSError, ValueError, IndexError, BadMessage):
             if self._kind == "proxy":
-                status, body = await http_get(self._pod_ip, ADMIN_PORT, "/ready", self._timeout)
-                return status == 200 and body.strip() == b"LIVE"
+                return (await http_get(self._pod_ip, ADMIN_PORT, "/ready", self._timeout))[0] == 200
             if http := self._probe.get("httpGet"):
                 port = _port(self._container, http["port"])
                 status, _ = await http_get(self._host, port, http.get("path", "/"), self._timeout)
