@@ -21,6 +21,7 @@ class Progress:
         self._stream, self._live = stream, live
         self._lines: dict[str, str] = {}
         self._drawn = 0
+        self._fresh = True
         self._lock = threading.Lock()
         self._start = time.monotonic()
         self.timings: list[tuple[float, str, str]] = []
@@ -31,6 +32,9 @@ class Progress:
         line = f"{seconds:6.1f} s  {mesh}  {text}"[:_WIDTH]
         with self._lock:
             self.timings.append((seconds, mesh, text))
+            if self._fresh:
+                self._stream.write("\n")  # whoever wrote before us may be in the middle of a line
+                self._fresh = False
             if self._live:
                 self._lines[mesh] = line
                 self._draw()
@@ -41,15 +45,14 @@ class Progress:
     def _draw(self) -> None:
         if self._drawn:
             self._stream.write(f"\x1b[{self._drawn}A")
-        else:
-            self._stream.write("\n")
         for mesh in sorted(self._lines):
             self._stream.write(f"\x1b[2K{self._lines[mesh]}\n")
         self._drawn = len(self._lines)
 
     def settle(self) -> None:
-        """Leaves the lines as they are; what is written next begins below."""
+        """Leaves the lines as they are: somebody else may write. The next step begins below."""
         with self._lock:
+            self._fresh = True
             self._lines.clear()
             self._drawn = 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
@@ -58,11 +58,19 @@ class Provisioner:
                 _first_failure(tasks)
             except BaseException:
                 submitted.set()
-                for cluster in self.clusters.values():
-                    cluster.interrupt()
+                self._end(tasks.values())
                 raise
         meshes = [run.mesh() for run in runs]
         return Federation(meshes[0], meshes[1], one_cluster)
+
+    def _end(self, tasks: Collection[Future[Any]]) -> None:
+        # Again and again: a step may just have ended one wait and begun the next.
+        while any(not task.done() for task in tasks):
+            for task in tasks:
+                task.cancel()
+            for cluster in self.clusters.values():
+                cluster.interrupt()
+            concurrent.futures.wait(tasks, timeout=0.1)
 
 
 def _first_failure(tasks: Mapping[tuple[str, str], Future[Any]]) -> None:
