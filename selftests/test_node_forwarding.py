@@ -176,6 +176,17 @@ def test_a_patient_forwarder_holds_connections_until_somebody_answers(monkeypatc
     asyncio.run(scenario())
 
 
+def test_a_patient_forwarder_leads_one_client_always_to_the_same_target():
+    targets = tuple((f"127.20.0.{number}", 15012) for number in range(4, 9))
+    forward = Forward(targets, patient=True)
+    clients = [f"127.20.1.{number}" for number in range(4, 204)]
+    chosen = {client: forward.target_for(client) for client in clients}
+    assert set(chosen.values()) == set(targets)
+    smaller = Forward(targets[1:], patient=True)
+    moved = {client for client in clients if smaller.target_for(client) != chosen[client]}
+    assert moved == {client for client in clients if chosen[client] == targets[0]}
+
+
 def service(name: str, *, ip: str | None, ports: list[dict[str, Any]], balancer: str | None = None) -> dict[str, Any]:
     status = {"loadBalancer": {"ingress": [{"ip": balancer}]} if balancer else {}}
     return {

@@ -109,14 +109,14 @@ def test_a_deployment_is_reached_through_its_service_until_it_is_scaled_away(clu
 
 
 async def until_answers(host: str, port: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await accepts(host, port, 1):
             await asyncio.sleep(0.01)
     assert (await http_get(host, port, "/ratings/0", 5))[0] == 200
 
 
 async def until_refused(host: str, port: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await accepts(host, port, 1):
             await asyncio.sleep(0.01)
 
@@ -185,7 +185,7 @@ def test_beside_a_sidecar_the_app_listens_inside_and_the_pod_waits_for_its_proxy
 
 
 async def until_envoy_starts(ip: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await accepts(ip, 15000, 1):
             await asyncio.sleep(0.01)
 
@@ -246,7 +246,7 @@ def test_exec_ends_with_the_client_that_asked_for_it(cluster):
             gone = asyncio.Event()
             asyncio.get_running_loop().add_reader(handle, gone.set)
             await socket.close()
-            await asyncio.wait_for(gone.wait(), 10)
+            await asyncio.wait_for(gone.wait(), 30)
             asyncio.get_running_loop().remove_reader(handle)
             os.close(handle)
 
@@ -273,7 +273,7 @@ def test_curl_finds_services_by_their_names(cluster):
 
 
 async def until_curl(scene: Scene, command: list[str], wanted: tuple[int, bytes]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await run(scene, "ratings-0", "ratings", command))[:2] != wanted:
             await asyncio.sleep(0.01)
 
@@ -283,7 +283,7 @@ def test_follow_ends_when_the_pod_goes(cluster):
         await ready_pod(scene, "ratings-0")
         following = asyncio.ensure_future(logs(scene, "ratings-0", "ratings", follow="true"))
         await scene.api.delete(POD, "ratings-0", scene.namespace)
-        assert await asyncio.wait_for(following, 10) == (200, "Server listening on: http://0.0.0.0:9080\n")
+        assert await asyncio.wait_for(following, 30) == (200, "Server listening on: http://0.0.0.0:9080\n")
 
     controllers.play(cluster, story)
 

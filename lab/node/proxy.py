@@ -8,6 +8,7 @@ import logging
 import random
 import socket
 import struct
+import zlib
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -23,12 +24,19 @@ RETRY = 0.5  # seconds a patient forwarder waits before it tries again
 class Forward:
     """Where connections go: one of `targets` at random; `source` None keeps the client's address.
 
-    A `patient` one is listened on without targets too and holds connections until one answers.
+    A `patient` one is listened on without targets too and holds connections until one answers; all connections of
+    one client then lead to the same target, as long as that is there.
     """
 
     targets: tuple[Address, ...]
     source: str | None = None
     patient: bool = False
+
+    def target_for(self, client: str) -> Address:
+        """Where a connection of this client goes; there must be targets."""
+        if self.patient:
+            return max(self.targets, key=lambda target: zlib.crc32(f"{client} {target}".encode()))
+        return random.choice(self.targets)
 
 
 def _reset(transport: asyncio.Transport) -> None:
@@ -118,7 +126,7 @@ class _Accepted(_Half):
             try:
                 if not forward.targets or not client:
                     raise ConnectionRefusedError("no ready endpoint")
-                return await _dial(random.choice(forward.targets), forward.source or client)
+                return await _dial(forward.target_for(client), forward.source or client)
             except OSError:
                 if not forward.patient:
                     raise
