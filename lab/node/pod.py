@@ -63,18 +63,22 @@ class PodRunner:
         self._builder = StatusBuilder(self.pod, context.ip, node_ip)
         self._dirty = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = False
 
     def start(self) -> None:
         """Starts everything; returns at once."""
         self.context.directory.mkdir(parents=True, exist_ok=True)
         self._tasks = [asyncio.ensure_future(self._supervise(container)) for container in self.containers.values()]
         self._tasks.append(asyncio.ensure_future(self._write_status()))
+        for task in self._tasks:
+            task.add_done_callback(self._say_failure)
         self._dirty.set()
+
+    def _say_failure(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("pod %s/%s", self.namespace, self.name, exc_info=error)
 
     async def stop(self, grace: float = STOP_GRACE) -> None:
         """Stops all containers (SIGTERM, after `grace` seconds SIGKILL) and removes the pod's files."""
-        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -92,7 +96,8 @@ class PodRunner:
 
     def kill(self) -> None:
         """Kills all processes of the pod now."""
-        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
         for process in [*self.helpers, *(container.process for container in self.containers.values())]:
             if process:
                 process.kill()
