@@ -1,14 +1,24 @@
-"""Requests per second of the probe client alone, against a server that does nothing but answer."""
+"""Requests per second: of the probe client alone, through the lab's bookinfo chain, and while a split is measured."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
 from benchmarks.measure import Figure
-from harness.probe import Probe, ProbeClient
+from fixtures.clusters import embedded_lab
+from harness.cluster import Cluster
+from harness.entry import productpage_entry, wait_for_stars
+from harness.measure import Measurement
+from harness.probe import Page, Probe, ProbeClient
+from harness.progress import Progress
+from harness.provision import Provisioner
+from harness.traffic import SplitMeter
 
-_REQUESTS = 4000
+_RUNS = 3
+_BARE_REQUESTS = 4000
+_CHAIN_REQUESTS = 1000
 # Ends with its standard input, so that it can not outlive the benchmark.
 _BARE_SERVER = """
 import asyncio, sys
@@ -35,22 +45,57 @@ asyncio.run(serve())
 
 
 def measure() -> list[Figure]:
+    return [
+        Figure("probe client alone, bare server, 16 in flight", _bare(), "requests/s", "at least 800"),
+        *_chain(),
+    ]
+
+
+def _bare() -> tuple[float, ...]:
     with subprocess.Popen(
         [sys.executable, "-c", _BARE_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout
         url = f"http://127.0.0.1:{int(server.stdout.readline())}/productpage"
-        rates = tuple(_rate(url) for _ in range(3))
+        rates = tuple(_rate(url, _BARE_REQUESTS, 16) for _ in range(_RUNS))
         server.communicate()
-    return [Figure("probe client alone, bare server, 16 in flight", rates, "requests/s", "at least 800")]
+    return rates
 
 
-def _rate(url: str) -> float:
+def _chain() -> list[Figure]:
+    """The lab's productpage: gateway, productpage, details, reviews, ratings of both meshes, every one an Envoy."""
+    progress = Progress(sys.stderr, live=False)
+    with contextlib.ExitStack() as stack:
+        paths = stack.enter_context(embedded_lab(progress))
+        clusters = {name: Cluster(name, path) for name, path in zip(("mesh1", "mesh2"), paths, strict=True)}
+        for cluster in clusters.values():
+            stack.callback(cluster.close)
+        federation = Provisioner(clusters, "benchmark", progress).run()
+        bookinfo = productpage_entry(federation.mesh2.cluster, federation.mesh2, stack)
+        if late := wait_for_stars(bookinfo, federation.mesh2):
+            raise RuntimeError(late)
+        rates = tuple(_rate(bookinfo.productpage_url, _CHAIN_REQUESTS, 8) for _ in range(_RUNS))
+        meter = SplitMeter(federation, bookinfo.productpage_url, concurrency=8)
+        measured = [_passed(meter) for _ in range(_RUNS)]
+    return [
+        Figure("probes through bookinfo in the lab, 8 in flight", rates, "requests/s", "at least 150"),
+        Figure("the same while a 50/50 split is measured", tuple(m.rate for m in measured), "requests/s"),
+        Figure("a 50/50 split, measured to its verdict", tuple(m.elapsed for m in measured), "s"),
+    ]
+
+
+def _passed(meter: SplitMeter) -> Measurement:
+    found = meter.measure((50, 50))
+    if not found.passed:
+        raise RuntimeError(found.report)
+    return found
+
+
+def _rate(url: str, count: int, concurrency: int) -> float:
     answered: list[Probe] = []
-    client = ProbeClient(url, "bench", answered.append, limit=_REQUESTS)
-    with client:
+    with ProbeClient(url, "bench", answered.append, count, concurrency) as client:
         client.wait()
-    failed = [probe for probe in answered if probe.status != 200]
-    if failed or len(answered) != _REQUESTS:
+    failed = [probe for probe in answered if probe.page is not Page.STARS]
+    if failed or len(answered) != count:
         raise RuntimeError(f"{len(failed)} of {len(answered)} probes failed, first: {failed[:1]}")
     return client.rate

@@ -64,7 +64,9 @@ class AccessLine:
         parts = [self.response_code or "", self.response_flags, self.response_code_details]
         if self.response_code_details == "via_upstream":
             parts.append(f"from {self.upstream_host}")
-        parts += [self.connection_termination_details, self.upstream_transport_failure_reason]
+        for reason in (self.connection_termination_details, self.upstream_transport_failure_reason):
+            # Newer proxies repeat the reason in the details.
+            parts += [reason] if reason not in self.response_code_details else []
         return " ".join(str(part) for part in parts if part)
 
 

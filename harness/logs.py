@@ -17,6 +17,7 @@ from harness.transport import ClusterError, Object
 from harness.waiting import Cancelled, pause
 
 LOOK_SECONDS = 2.0  # seconds between two looks for pods that came or went
+FLUSH_SECONDS = 1.0
 _OVERLAP = timedelta(seconds=15)  # re-read after a cut: one 10 s flush of Envoy and the second that sinceTime cuts off
 _CONTAINER = "istio-proxy"
 
@@ -46,7 +47,10 @@ class Workload:
         return Source(self.mesh, self.role, workload, name, address)
 
     def proxies(self) -> list[Proxy]:
-        return [Proxy(self.cluster, self.namespace, pod["metadata"]["name"], _CONTAINER) for pod in self.pods()]
+        return [self.proxy(pod) for pod in self.pods()]
+
+    def proxy(self, pod: Object) -> Proxy:
+        return Proxy(self.cluster, self.namespace, pod["metadata"]["name"], _CONTAINER)
 
 
 class LogFollower:
@@ -62,7 +66,7 @@ class LogFollower:
         self,
         workloads: list[Workload],
         deliver: Callable[[Source, str], None],
-        found: Callable[[Source], None] = lambda _: None,
+        found: Callable[[Source, Proxy], None] = lambda *_: None,
         trouble: Callable[[str], None] = lambda _: None,
         look_every: float = LOOK_SECONDS,
     ) -> None:
@@ -120,7 +124,7 @@ class LogFollower:
                 continue
             self._followed.add(key)
             source = workload.source(pod)
-            self._found(source)
+            self._found(source, workload.proxy(pod))
             if not first:
                 self._trouble(f"{source} started while requests were being sent")
             self._spawn(self._follow, workload, pod, source, first)
@@ -209,24 +213,27 @@ def _restarts(pod: Object) -> int:
 
 
 class LogFlusher:
-    """Has Envoys write their buffered access logs every `interval` seconds, one thread per proxy; context manager.
+    """Has Envoys write their buffered access logs every `interval` seconds, one thread per proxy; ends with its block.
 
-    An exec costs the cluster tens of milliseconds, so the interval is no shorter than a decision may be late.
+    An exec costs a cluster tens of milliseconds, so the interval is no shorter than a decision may be late.
     `refused` is told once per proxy that can not be asked (exec forbidden, for one): its lines come with the 10 s
     flush.
     """
 
-    def __init__(
-        self, proxies: list[Proxy], interval: float = 1.0, refused: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, refused: Callable[[str], None] = lambda _: None, interval: float = FLUSH_SECONDS) -> None:
         self._interval, self._refused = interval, refused
         self._changed = threading.Condition()
         self._hurries, self._stopping = 0, False
-        self._threads = [threading.Thread(target=self._serve, args=(proxy,), daemon=True) for proxy in proxies]
+        self._threads: list[threading.Thread] = []
+
+    def add(self, proxy: Proxy) -> None:
+        """Begins with this proxy, from any thread."""
+        with self._changed:
+            if not self._stopping:
+                self._threads.append(threading.Thread(target=self._serve, args=(proxy,), daemon=True))
+                self._threads[-1].start()
 
     def __enter__(self) -> LogFlusher:
-        for thread in self._threads:
-            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:

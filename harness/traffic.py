@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from harness.counters import CounterBook, Reading, requests_answered
 from harness.envoy import ClusterName, Proxy, access_log_paths
 from harness.kinds import SERVICE, VIRTUAL_SERVICE
-from harness.ledger import Ledger, Role
+from harness.ledger import Ledger, Role, Source
 from harness.logs import LogFlusher, LogFollower, Workload
 from harness.measure import WARM_UP, Measurement, measure, measure_by_counters
 from harness.mesh import Federation, Mesh
@@ -133,13 +133,16 @@ class SplitMeter:
         ledger = Ledger(run, backends)
         mesh1, mesh2 = self.federation.meshes
         gateways = [self._gateway(mesh2, mesh2.egress_gateway), self._gateway(mesh1, mesh1.ingress_gateway)]
-        flushed = [proxy for workload in [caller, *ratings] for proxy in workload.proxies()]
         client = ProbeClient(self.url, run, ledger.add_probe, WARM_UP + test.cap, self.concurrency)
-        with (
-            LogFollower([caller, *ratings, *gateways], ledger.add_line, ledger.add_source, ledger.add_trouble),
-            LogFlusher(flushed, refused=ledger.add_trouble) as flusher,
-        ):
-            return measure(test, asked, ledger, client, hurry=flusher.hurry)
+        with LogFlusher(ledger.add_trouble) as flusher:
+
+            def found(source: Source, proxy: Proxy) -> None:
+                ledger.add_source(source)
+                if source.role is not Role.GATEWAY:
+                    flusher.add(proxy)
+
+            with LogFollower([caller, *ratings, *gateways], ledger.add_line, found, ledger.add_trouble):
+                return measure(test, asked, ledger, client, hurry=flusher.hurry)
 
     def _measure_by_counters(self, asked: Mapping[str, float], ratings: list[Workload]) -> Measurement:
         test = SplitTest(tuple(asked.values()), self.margin, alpha=self.alpha, beta=self.beta, batch=_COUNTER_BATCH)

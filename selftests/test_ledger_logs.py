@@ -8,8 +8,9 @@ from queue import Queue
 import pytest
 
 from harness.cluster import Cluster
+from harness.envoy import Proxy
 from harness.ledger import Role, Source
-from harness.logs import LogFollower, Workload
+from harness.logs import LogFlusher, LogFollower, Workload
 from harness.transport import Forbidden
 from selftests.support.pod_logs import NAMESPACE, LoggedPod, PodLogs
 from selftests.support.scripted import ratings_line, stamp
@@ -122,3 +123,49 @@ def test_stopping_ends_the_streams(following):
         following.read(1)
     assert not [thread for thread in following.follower._threads if thread.is_alive()]
     assert time.monotonic() - begin < 2 * SECONDS
+
+
+class Pilot:
+    """Stands for a cluster that runs `pilot-agent request` in pods, or refuses to."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        self.asked, self.refuses = Queue[tuple[str, str]](), refuses
+
+    def exec(self, namespace: str, pod: str, container: str, argv: list[str], timeout: float) -> str:
+        self.asked.put((pod, " ".join(argv)))
+        if self.refuses:
+            raise Forbidden("mesh1", "exec", "not allowed")
+        return "OK"
+
+
+def proxy_of(pilot: Pilot, pod: str = "ratings-a") -> Proxy:
+    return Proxy(pilot, NAMESPACE, pod)  # type: ignore[arg-type]
+
+
+def test_held_back_lines_are_asked_for_again_and_again():
+    pilot = Pilot()
+    with LogFlusher(interval=0.01) as flusher:
+        flusher.add(proxy_of(pilot))
+        asked = [pilot.asked.get(timeout=SECONDS) for _ in range(3)]
+    assert set(asked) == {("ratings-a", "pilot-agent request POST reopen_logs")}
+
+
+def test_a_hurry_asks_every_proxy_at_once():
+    pilot = Pilot()
+    with LogFlusher(interval=3600) as flusher:
+        for pod in ("ratings-a", "ratings-b"):
+            flusher.add(proxy_of(pilot, pod))
+        flusher.hurry()
+        assert {pilot.asked.get(timeout=SECONDS)[0] for _ in range(2)} == {"ratings-a", "ratings-b"}
+        assert pilot.asked.empty()
+
+
+def test_a_proxy_that_cannot_be_asked_is_told_once_and_left_to_its_own_flush():
+    pilot, told = Pilot(refuses=True), Queue[str]()
+    with LogFlusher(told.put, interval=0.01) as flusher:
+        flusher.add(proxy_of(pilot))
+        assert "ratings-a comes with Envoy's 10 s flush: mesh1: exec: not allowed" in told.get(timeout=SECONDS)
+        for thread in flusher._threads:
+            thread.join(SECONDS)
+    assert pilot.asked.qsize() == 1
+    assert told.empty()
