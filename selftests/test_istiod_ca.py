@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtensionOID, NameOID
 
+from lab.client import ApiError
 from lab.istiod.ca import CertificateAuthority, Workload
 
 IDENTITY = "spiffe://mesh1.local/ns/mesh1-system/sa/mesh2-ingress-service-account"
@@ -82,6 +83,20 @@ def test_a_second_istiod_has_the_same_root(run: Callable[..., Any]) -> None:
     assert first.root == second.root
     leaf = chain_of(second.issue(IDENTITY))[0]
     leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(first.root.encode()))
+
+
+def test_of_two_istiods_that_start_together_the_second_takes_the_first_ones_root(run: Callable[..., Any]) -> None:
+    faster = Secrets()
+    made = run(load(faster))
+
+    class Slower(Secrets):
+        async def create(self, _: object, __: Any) -> None:
+            raise ApiError(409, "AlreadyExists", "secrets istio-ca-secret already exists")
+
+        async def get(self, _: object, name: str, __: str) -> Any:
+            return faster.kept[name]
+
+    assert run(load(Slower())).root == made.root
 
 
 def test_a_plugged_in_authority_is_used_and_its_root_told(run: Callable[..., Any]) -> None:

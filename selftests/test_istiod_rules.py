@@ -211,6 +211,18 @@ def test_one_inbound_listener_takes_every_port_the_workload_serves() -> None:
     assert served == ["inbound|7001||", "inbound|9080||"]
 
 
+def test_of_several_tcp_services_on_a_port_the_nearest_is_served() -> None:
+    """One address stands for all ClusterIPs in the lab."""
+    mongo = Port("mongo", 27017, "Mongo")
+    own = service("mongodb", mongo, cluster_ip="10.0.0.9")
+    imported = service("a", mongo, hostname="a.imports.local", namespace=SYSTEM, source="peer")
+    elsewhere = service("b", mongo, hostname="b.another.svc.cluster.local", namespace="another", cluster_ip="10.0.0.8")
+    [listener] = sidecar_listeners(mesh(imported, elsewhere, own), SIDECAR)
+    assert listener["name"] == "10.0.0.9_27017"
+    [proxy] = listener["filter_chains"][0]["filters"]
+    assert proxy["typed_config"]["cluster"] == f"outbound|27017||{own.hostname}"
+
+
 @pytest.mark.parametrize(
     ("tls", "kind"),
     [
