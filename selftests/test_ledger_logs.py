@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -131,7 +132,8 @@ class Pilot:
     def __init__(self, refuses: bool = False) -> None:
         self.asked, self.refuses = Queue[tuple[str, str]](), refuses
 
-    def exec(self, namespace: str, pod: str, container: str, argv: list[str], timeout: float) -> str:
+    def exec(self, *asked: Any, **_: float) -> str:
+        _, pod, _, argv = asked
         self.asked.put((pod, " ".join(argv)))
         if self.refuses:
             raise Forbidden("mesh1", "exec", "not allowed")
