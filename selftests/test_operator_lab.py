@@ -245,9 +245,13 @@ def test_members_join_and_leave(server):
         await installed(scene)
         await scene.api.create(SMMR, member_roll(scene, bookinfo, later))
         roll = await scene.until_one(
-            SMMR, "default", "one member is missing", lambda roll: reason(roll) == "ReconcileError"
+            SMMR,
+            "default",
+            "one joined",
+            lambda roll: (roll.get("status") or {}).get("configuredMembers") == [bookinfo],
         )
-        assert roll["status"]["pendingMembers"][-1] == later
+        assert roll["status"]["pendingMembers"] == [later]
+        assert reason(roll) == "ReconcileError"
         await namespace(scene, "later")
         roll = await scene.until_one(SMMR, "default", "both joined", lambda roll: reason(roll) == "Configured")
         assert roll["status"]["configuredMembers"] == [bookinfo, later]
@@ -339,6 +343,17 @@ def test_the_api_refuses_what_the_webhooks_refuse(server):
             await scene.api.merge(SMCP, "fed", scene.namespace, {"spec": {"version": "v2.7"}})
 
     tell(server, story)
+
+
+def test_without_the_operator_nothing_is_let_through_unchecked(server):
+    async def story(scene: Scene) -> None:
+        async with operating(scene):
+            pass
+        with pytest.raises(ApiError, match=r"failed calling webhook .smcp\.mutation\.maistra\.io") as refusal:
+            await scene.api.create(SMCP, control_plane(scene))
+        assert refusal.value.status == 500
+
+    play(server, story)
 
 
 def test_a_gateway_of_a_user_gets_a_route_while_it_is_there(server):

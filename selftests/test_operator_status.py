@@ -10,6 +10,7 @@ import pytest
 from lab.operator import status
 from lab.operator.components import stages
 from lab.operator.conditions import condition, find, stamped
+from lab.operator.controlplane import available
 from lab.operator.members import not_installed, roll_status
 from lab.operator.plane import ControlPlane
 from lab.operator.status import Progress
@@ -118,6 +119,36 @@ def test_a_condition_keeps_its_time_until_it_turns():
     turned = stamped(old, [condition("Ready", "False", "Configured")])
     assert same[0]["lastTransitionTime"] == "2026-01-01T00:00:00Z"
     assert turned[0]["lastTransitionTime"] > "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture
+def gateway(observed) -> dict[str, Any]:
+    """A captured Deployment with its one pod available, of generation 1."""
+    found = copy.deepcopy(observed("healthy/objects/mesh1-system-deployments.json")["items"][0])
+    found["metadata"]["generation"] = 1
+    return found
+
+
+def test_a_captured_deployment_is_available(gateway):
+    assert available(gateway, 1)
+
+
+def test_a_deployment_that_is_not_there_yet_or_older_is_not_available(gateway):
+    assert not available(None, 1)
+    assert not available(gateway, 2)
+    gateway["metadata"]["generation"] = 2  # seen by nobody yet
+    assert not available(gateway, 2)
+
+
+@pytest.mark.parametrize("change", [{"updatedReplicas": 0}, {"unavailableReplicas": 1}])
+def test_a_deployment_that_is_being_rolled_out_is_not_available(gateway, change):
+    gateway["status"] |= change
+    assert not available(gateway, 1)
+
+
+def test_a_deployment_without_its_minimum_is_not_available(gateway):
+    gateway["status"]["conditions"][0]["status"] = "False"
+    assert not available(gateway, 1)
 
 
 class Roll:

@@ -186,7 +186,7 @@ class ControlPlanes:
             name
             for name in names
             if not all(
-                _available(self.deployments.items.get(key), generation)
+                available(self.deployments.items.get(key), generation)
                 for key, generation in installation.applied.get(name, {}).items()
             )
         ]
@@ -259,8 +259,8 @@ class ControlPlanes:
         await self.api.merge(SMCP, plane.name, plane.namespace, {"metadata": {"finalizers": kept}})
 
 
-def _available(deployment: Object | None, generation: int) -> bool:
-    """Whether a Deployment of at least that generation has all its pods available."""
+def available(deployment: Object | None, generation: int) -> bool:
+    """Whether a Deployment of at least that generation has all its pods, of its present template and available."""
     if deployment is None or deployment["metadata"].get("generation", 1) < generation:
         return False
     seen = deployment.get("status") or {}
@@ -270,5 +270,5 @@ def _available(deployment: Object | None, generation: int) -> bool:
     return (
         find(seen.get("conditions"), "Available").get("status") == "True"
         and seen.get("updatedReplicas", 0) >= wanted
-        and seen.get("availableReplicas", 0) >= wanted
+        and not seen.get("unavailableReplicas")
     )
