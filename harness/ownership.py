@@ -22,10 +22,14 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
 
+def belongs_to_the_suite(obj: Object) -> bool:
+    """Whether an object was created by this or another run of the suite."""
+    return (obj["metadata"].get("labels") or {}).get(OWNER_LABEL) == OWNER
+
+
 def is_ours(obj: Object, run_id: str) -> bool:
     """Whether an object was created by this run."""
-    labels = obj["metadata"].get("labels") or {}
-    return labels.get(OWNER_LABEL) == OWNER and labels.get(RUN_LABEL) == run_id
+    return belongs_to_the_suite(obj) and obj["metadata"]["labels"].get(RUN_LABEL) == run_id
 
 
 def _stages(names: MeshNames) -> Iterator[Objects]:
@@ -40,7 +44,8 @@ def _stages(names: MeshNames) -> Iterator[Objects]:
 def teardown(clusters: Mapping[str, Cluster], run_id: str, progress: Progress) -> None:
     """Deletes what this run created, in both meshes at once, and waits until it is gone.
 
-    What is not ours stays, and with it its namespace. Raises WaitTimeout naming what does not go away, and why.
+    What is not ours stays: a namespace that was there before, another run's objects. Raises WaitTimeout naming what
+    does not go away, and why.
     """
     with ThreadPoolExecutor(2, thread_name_prefix="teardown") as pool:
         tasks = [pool.submit(_teardown, clusters[names.name], names, run_id, progress) for names in (MESH1, MESH2)]

@@ -15,9 +15,10 @@ from harness.cluster import Cluster
 from harness.entry import ingress_address, node_port_address
 from harness.kinds import Kind, kind_of
 from harness.mesh import MESH1, MESH2, Federation, IngressAddress, Mesh, MeshNames
+from harness.ownership import belongs_to_the_suite
 from harness.progress import Progress
 from harness.status import PeerStatus, exported_services, imported_services
-from harness.transport import NotFound, Object, Objects
+from harness.transport import Conflict, NotFound, Object, Objects
 from harness.versions import bounds
 from harness.waiting import Cancelled, WaitTimeout
 
@@ -111,8 +112,18 @@ class _Run:
         self.provisioner.progress.step(self.names.name, text)
 
     def apply(self, objects: Objects) -> None:
+        """Applies objects in order; what is there already and not ours is refused, a namespace is used as it is."""
         for obj in objects:
-            self._apply_when_served(manifests.labelled(obj, self.provisioner.run_id))
+            kind, meta = kind_of(obj), obj["metadata"]
+            found = self.cluster.find(kind, meta["name"], meta.get("namespace"))
+            if found is None or belongs_to_the_suite(found):
+                self._apply_when_served(manifests.labelled(obj, self.provisioner.run_id))
+            elif kind is not kinds.NAMESPACE:
+                raise Conflict(
+                    self.names.name,
+                    f"create {kind} {meta.get('namespace', '')}/{meta['name']}",
+                    "it exists already and is not ours. Verify what is installed with --federation-adopt, or remove it",
+                )
 
     def _apply_when_served(self, obj: Object) -> None:
         # The operator brings the federation and Istio kinds with the first control plane.

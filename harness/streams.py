@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -113,13 +114,15 @@ def run_command(
         client.run_forever(timeout=timeout)
         if client.is_open():
             raise ClusterError(transport.mesh, what, f"still running after {timeout:.0f} s")
-        output, errors, code = client.read_stdout(), client.read_stderr(), client.returncode
-    except (OSError, KeyError, TypeError) as error:
+        output, errors = client.read_stdout(), client.read_stderr()
+        ended = json.loads(client.read_channel(ws_client.ERROR_CHANNEL) or "{}")
+    except (OSError, ValueError) as error:
         raise ClusterError(transport.mesh, what, f"lost the connection: {error}") from error
     finally:
         client.close()
-    if code != 0:
-        raise ClusterError(transport.mesh, what, f"exit code {code}: {(errors or output).strip()[:500]}")
+    if ended.get("status") != "Success":
+        why = ended.get("message") or "the connection ended before the command did"
+        raise ClusterError(transport.mesh, what, f"{why}: {(errors or output).strip()[:500]}".rstrip(": "))
     return output
 
 

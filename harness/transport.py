@@ -29,6 +29,8 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 30
 RETRY_SECONDS = 30.0  # patience with an API server that restarts or is overloaded
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
+# Server-side apply answers 500 to an object that does not fit its schema; asking again would not help.
+_WRONG_OBJECT = b"failed to create typed patch object"
 
 
 class ClusterError(Exception):
@@ -230,7 +232,12 @@ class Transport:
                 if status == 401 and not renewed:
                     renewed, wait = True, 0
                     self._renew()
-                elif status in _TRANSIENT and not deadline.passed and (repeat or status == 429):
+                elif (
+                    status in _TRANSIENT
+                    and _WRONG_OBJECT not in raw
+                    and not deadline.passed
+                    and (repeat or status == 429)
+                ):
                     after = response.headers.get("retry-after", "")
                     wait = min(float(after), deadline.left) if after.isdigit() else wait
                 else:
@@ -274,5 +281,5 @@ class Transport:
             detail = json.loads(raw).get("message", "")
         except (ValueError, AttributeError):
             detail = raw[:300].decode(errors="replace").strip()
-        kind = _BY_STATUS.get(status, ServerError)
+        kind = Invalid if _WRONG_OBJECT in raw else _BY_STATUS.get(status, ServerError)
         return kind(self.mesh, self._what(method, path), f"{status} {detail}", status)
