@@ -172,6 +172,8 @@ class ControlPlanes:
         try:
             made = await asyncio.gather(*(self.api.apply(kind, obj) for kind, obj in objects))
         except ApiError as error:
+            if error.status == 429 or error.status >= 500:  # passes by itself
+                raise
             message = f"Error processing component {name}: error: {error.message}"
             await self._write(plane, old, status.failed(old, "ReconcileError", message), self._progress(installation))
             raise
