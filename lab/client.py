@@ -50,7 +50,11 @@ class ApiClient:
         tls = ssl.create_default_context(cafile=str(self.settings.ca_file))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls, limit=0),
-            headers={"Authorization": f"Bearer {self.settings.token}", "User-Agent": self.manager},
+            headers={
+                "Authorization": f"Bearer {self.settings.token}",
+                "User-Agent": self.manager,
+                "X-Lab-Component": self.manager,
+            },
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
         )
         return self

@@ -36,7 +36,7 @@ def _validate(value: Any, node: Node, path: str, causes: list[Cause]) -> None:
             causes.append(_mistyped(path, value, schema["type"]))
         return
     if not _type_fits(value, schema):
-        causes.append(_mistyped(path, value, schema["type"]))
+        causes.append(_mistyped(path, value, schema.get("type") or "int-or-string"))
         return
     if isinstance(value, dict):
         _object(value, node, path, causes)

@@ -118,7 +118,7 @@ class Http:
         query = {"watch": "true", "timeoutSeconds": "5", **params}
         with self.session.get(self.settings.server + path, params=query, stream=True, timeout=20) as answer:
             assert answer.status_code == 200, answer.text
-            for line in answer.iter_lines(chunk_size=1):
+            for line in answer.iter_lines(chunk_size=None):
                 yield json.loads(line)
 
 
