@@ -66,6 +66,10 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt("SIGTERM")
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"federation: {config.stash[SETTINGS]}"
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Before the first test: everything that stands in the way, at once, when a test needs the clusters."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-_WIDTH = 110
+_WIDTH = 80  # where the terminal does not say
 
 
 class Progress:
@@ -20,6 +21,7 @@ class Progress:
     def __init__(self, stream: TextIO, live: bool) -> None:
         self._stream, self._live = stream, live
         self._lines: dict[str, str] = {}
+        self._pending: dict[str, list[str]] = {}
         self._drawn = 0
         self._fresh = True
         self._lock = threading.Lock()
@@ -29,25 +31,47 @@ class Progress:
     def step(self, mesh: str, text: str) -> None:
         """Says what happens on `mesh` now; (seconds, mesh, text) is kept in `timings`."""
         seconds = time.monotonic() - self._start
-        line = f"{seconds:6.1f} s  {mesh}  {text}"[:_WIDTH]
         with self._lock:
             self.timings.append((seconds, mesh, text))
-            if self._fresh:
-                self._stream.write("\n")  # whoever wrote before us may be in the middle of a line
-                self._fresh = False
+            self._lines[mesh] = f"{seconds:6.1f} s  {mesh}  {text}"
             if self._live:
-                self._lines[mesh] = line
                 self._draw()
             else:
-                self._stream.write(line + "\n")
-            self._stream.flush()
+                self._begin()
+                self._stream.write(self._lines[mesh] + "\n")
+                self._stream.flush()
+
+    @contextmanager
+    def waiting(self, mesh: str, what: str) -> Iterator[None]:
+        """Shows on a live line what is being waited for; plain lines only tell what has happened."""
+        pending = self._pending.setdefault(mesh, [])
+        with self._lock:
+            pending.append(what)
+            self._draw()
+        try:
+            yield
+        finally:
+            with self._lock:
+                pending.remove(what)
+
+    def _begin(self) -> None:
+        if self._fresh:
+            self._stream.write("\n")  # whoever wrote before us may be in the middle of a line
+            self._fresh = False
 
     def _draw(self) -> None:
+        if not self._live or not self._lines:
+            return
+        self._begin()
         if self._drawn:
             self._stream.write(f"\x1b[{self._drawn}A")
+        width = _terminal_width(self._stream)
         for mesh in sorted(self._lines):
-            self._stream.write(f"\x1b[2K{self._lines[mesh]}\n")
+            pending = self._pending.get(mesh)
+            line = self._lines[mesh] + (f"; waiting for {', '.join(pending)}" if pending else "")
+            self._stream.write(f"\x1b[2K{line[:width]}\n")
         self._drawn = len(self._lines)
+        self._stream.flush()
 
     def settle(self) -> None:
         """Leaves the lines as they are: somebody else may write. The next step begins below."""
@@ -56,10 +80,10 @@ class Progress:
             self._lines.clear()
             self._drawn = 0
 
-    @contextmanager
-    def during(self, mesh: str, text: str) -> Iterator[None]:
-        """A step with its end: `text ...` and then `text, 1.2 s`."""
-        self.step(mesh, f"{text} …")
-        start = time.monotonic()
-        yield
-        self.step(mesh, f"{text}: {time.monotonic() - start:.1f} s")
+
+def _terminal_width(stream: TextIO) -> int:
+    # A line that wraps would be two, and the next drawing would begin too low.
+    try:
+        return (os.get_terminal_size(stream.fileno()).columns or _WIDTH) - 1
+    except (OSError, ValueError):
+        return _WIDTH - 1

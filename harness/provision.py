@@ -153,7 +153,7 @@ class _Run:
             )
 
         return self._wait(
-            "the root certificate (ConfigMap istio-ca-root-cert, key root-cert.pem)",
+            "root-cert.pem in ConfigMap istio-ca-root-cert",
             kinds.CONFIG_MAP,
             "istio-ca-root-cert",
             pem,
@@ -254,7 +254,8 @@ class _Run:
 
     def _wait(self, what: str, kind: Kind, name: str, until: Callable[[Objects], Any], timeout: float) -> Any:
         namespace = self.names.system_namespace
-        return self.cluster.wait(what, kind, namespace, name=name, until=until, timeout=timeout)
+        with self.provisioner.progress.waiting(self.names.name, what):
+            return self.cluster.wait(what, kind, namespace, name=name, until=until, timeout=timeout)
 
     def _available(self, namespace: str, wanted: set[str], timeout: float) -> None:
         def missing(found: Objects) -> list[str]:
@@ -263,14 +264,16 @@ class _Run:
             }
             return sorted(wanted - available)
 
-        self.cluster.wait(
-            f"Deployments in {namespace} to be Available",
-            kinds.DEPLOYMENT,
-            namespace,
-            until=lambda found: not missing(found) or None,
-            timeout=timeout,
-            describe=lambda found: f"not available: {', '.join(missing(found))}",
-        )
+        what = f"Deployments in {namespace}"
+        with self.provisioner.progress.waiting(self.names.name, what):
+            self.cluster.wait(
+                f"{what} to be Available",
+                kinds.DEPLOYMENT,
+                namespace,
+                until=lambda found: not missing(found) or None,
+                timeout=timeout,
+                describe=lambda found: f"not available: {', '.join(missing(found))}",
+            )
 
     def mesh(self) -> Mesh:
         """What was provisioned; only after all steps."""

@@ -1,0 +1,73 @@
+"""Progress: one line per mesh that is rewritten on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from harness.progress import Progress
+
+UP = re.compile(r"\x1b\[(\d+)A")
+
+
+def screen(written: str) -> list[str]:
+    """What a terminal shows after `written`: line feeds, cursor up and erased lines."""
+    rows, row = [""], 0
+    for part in re.split(r"(\n|\x1b\[\d+A|\x1b\[2K)", written):
+        if part == "\n":
+            row += 1
+            rows += [""] * (row + 1 - len(rows))
+        elif match := UP.fullmatch(part):
+            row -= int(match[1])
+        elif part == "\x1b[2K":
+            rows[row] = ""
+        else:
+            rows[row] += part
+    return [re.sub(r"^ +[\d.]+ s  ", "", row) for row in rows if row]
+
+
+def test_plain_lines_tell_every_step_and_begin_below_what_others_wrote():
+    stream = io.StringIO("tests/test_x.py ..")
+    stream.seek(0, io.SEEK_END)
+    progress = Progress(stream, live=False)
+    progress.step("mesh1", "one")
+    with progress.waiting("mesh1", "two"):
+        progress.step("mesh1", "three")
+    assert screen(stream.getvalue()) == ["tests/test_x.py ..", "mesh1  one", "mesh1  three"]
+
+
+def test_a_terminal_shows_one_line_per_mesh_with_what_it_waits_for():
+    stream = io.StringIO()
+    progress = Progress(stream, live=True)
+    progress.step("mesh2", "applied")
+    progress.step("mesh1", "applied")
+    with progress.waiting("mesh1", "a root"), progress.waiting("mesh1", "an address"):
+        assert screen(stream.getvalue()) == ["mesh1  applied; waiting for a root, an address", "mesh2  applied"]
+    progress.step("mesh1", "Ready")
+    assert screen(stream.getvalue()) == ["mesh1  Ready", "mesh2  applied"]
+
+
+def test_what_is_written_after_settling_begins_below():
+    stream = io.StringIO()
+    progress = Progress(stream, live=True)
+    progress.step("mesh1", "first")
+    progress.settle()
+    stream.write("dots")
+    progress.step("mesh1", "second")
+    assert screen(stream.getvalue()) == ["mesh1  first", "dots", "mesh1  second"]
+
+
+def test_a_long_line_is_cut_so_that_it_stays_one():
+    stream = io.StringIO()
+    progress = Progress(stream, live=True)
+    progress.step("mesh1", "x" * 500)
+    assert len(screen(stream.getvalue())) == 1
+    assert max(map(len, stream.getvalue().splitlines())) < 90
+
+
+def test_every_step_is_kept_with_its_time():
+    progress = Progress(io.StringIO(), live=False)
+    progress.step("mesh1", "one")
+    progress.step("mesh2", "two")
+    assert [(mesh, text) for _, mesh, text in progress.timings] == [("mesh1", "one"), ("mesh2", "two")]
+    assert progress.timings[0][0] <= progress.timings[1][0]
