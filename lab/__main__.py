@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import re
 import sys
 from pathlib import Path
 
-from lab.supervisor import STATE_FILE, LabError, Supervisor
+from lab.faults import command as faults
+from lab.running import DIRECTORY_VARIABLE, read_state
+from lab.supervisor import LabError, Supervisor
 
-DIRECTORY_VARIABLE = "LAB_DIRECTORY"
 DEFAULT_OSSM_VERSION = "2.1.6"
 
 
@@ -27,21 +28,6 @@ def status(arguments: argparse.Namespace) -> int:
     for name, directory in state["clusters"].items():
         print(f"export {name.upper()}_KUBECONFIG={Path(directory) / 'admin.kubeconfig'}")
     return 0
-
-
-def read_state(directory: str | None) -> dict:
-    """What the running lab in this directory wrote of itself: its `pid` and `clusters` (name: directory).
-
-    LabError where none runs there.
-    """
-    if not directory:
-        raise LabError(f"say which lab: --directory DIR or {DIRECTORY_VARIABLE}=DIR (`up` names it when it is ready)")
-    try:
-        state = json.loads((Path(directory) / STATE_FILE).read_text())
-        os.kill(state["pid"], 0)
-    except (OSError, ValueError) as error:
-        raise LabError(f"no lab runs in {directory}") from error
-    return state
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         "--directory", metavar="DIR", default=os.environ.get(DIRECTORY_VARIABLE), help="the lab's directory"
     )
     look.set_defaults(run=status)
+
+    faults.add_to(commands)
     return parser
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 
 from lab import resources
 from lab.client import ApiClient, Informer, Key, Object
+from lab.istiod.knobs import CONFIG_MAP_NAME
 from lab.istiod.model import FederationOutput, Service
 from lab.istiod.registry import hostname_of, kubernetes_services
 from lab.istiod.store import Mesh, objects_to_configs
@@ -161,6 +162,12 @@ class MeshState:
         return bool(self._mesh_config().get("accessLogFile"))
 
     @property
+    def knobs(self) -> Mapping[str, str]:
+        """What this istiod is told to do wrong (lab/istiod/knobs.py)."""
+        found = self.informers.config_maps.items.get((self.namespace, CONFIG_MAP_NAME)) or {}
+        return found.get("data") or {}
+
+    @property
     def members(self) -> frozenset[str]:
         """The namespaces of the mesh without the control plane's own."""
         roll = self.informers.smmr.items.get((self.namespace, "default")) or {}
@@ -198,6 +205,7 @@ class MeshState:
             workload_services=self.objects(self.informers.services),
             access_log=self.access_log,
             cluster_ips=self._cluster_ips(),
+            knobs=self.knobs,
         )
 
     def _cluster_ips(self) -> dict[str, str]:

@@ -88,6 +88,7 @@ class Mesh:
 
     `workload_services` are the Kubernetes Services (for their selectors); `cluster_ips` maps host names of all the
     cluster's Services to addresses, because a peer may be in the same cluster and Envoy has no cluster DNS here.
+    `knobs` say what is done wrong on purpose (lab/istiod/knobs.py).
     """
 
     def __init__(
@@ -101,9 +102,11 @@ class Mesh:
         workload_services: Iterable[Object] = (),
         access_log: bool = True,
         cluster_ips: Mapping[str, str] | None = None,
+        knobs: Mapping[str, str] | None = None,
     ) -> None:
         self.trust_domain, self.root_namespace, self.version = trust_domain, root_namespace, version
         self.access_log, self.cluster_ips = access_log, cluster_ips or {}
+        self.knobs = knobs or {}
         everything = sorted([*configs, *federated_configs(federation)], key=lambda c: (c.created, c.namespace, c.name))
         self._by_kind: dict[str, list[Config]] = {}
         for config in everything:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lab.istiod.config.blocks import Block, typed
+from lab.istiod.knobs import opens_ingress
 from lab.istiod.store import Mesh, Proxy
 
 _HTTP_ONLY = ("hosts", "notHosts", "methods", "notMethods", "paths", "notPaths")
@@ -29,6 +30,8 @@ def network_filters(mesh: Mesh, proxy: Proxy) -> list[Block]:
 
 
 def _rules(mesh: Mesh, proxy: Proxy, http: bool) -> list[Block]:
+    if proxy.kind == "router" and opens_ingress(mesh.knobs):
+        return []
     found = []
     for action in ("DENY", "ALLOW"):
         chosen = mesh.policies(proxy, action)

@@ -142,6 +142,16 @@ def downstream_mutual_tls(alpn: list[str], accepted: Block) -> Block:
     )
 
 
+def downstream_tls_for_anyone(alpn: list[str]) -> Block:
+    """The server's side of TLS with the workload certificate, where clients are not asked for theirs."""
+    certificates = [{"name": "default", "sds_config": XDS}]
+    return typed(
+        "envoy.transport_sockets.tls",
+        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        common_tls_context={"alpn_protocols": alpn, "tls_certificate_sds_secret_configs": certificates},
+    )
+
+
 def upstream_mutual_tls(sni: str, identities: tuple[str, ...]) -> Block:
     """The client's side of mutual TLS with the workload certificate."""
     return typed(

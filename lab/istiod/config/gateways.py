@@ -14,6 +14,7 @@ from lab.istiod.config.blocks import (
     Block,
     address,
     downstream_mutual_tls,
+    downstream_tls_for_anyone,
     http_connection_manager,
     listener_access_log,
     rds,
@@ -21,6 +22,7 @@ from lab.istiod.config.blocks import (
 )
 from lab.istiod.config.listeners import PRIVILEGED
 from lab.istiod.config.routes import gateway_routes, weighted
+from lab.istiod.knobs import CLIENTS, PLAINTEXT
 from lab.istiod.store import Config, Mesh, Proxy, gateways_of, resolve
 
 _TLS_PROTOCOLS = ("HTTPS", "TLS")
@@ -132,9 +134,17 @@ def _chains(mesh: Mesh, proxy: Proxy, servers: list[Server]) -> list[Block]:
             if names:
                 chain["filter_chain_match"] = {"server_names": names}
             if server.tls_mode == "ISTIO_MUTUAL":
-                chain["transport_socket"] = downstream_mutual_tls(["h2", "http/1.1"], {})
+                chain["transport_socket"] = _mutual_tls(mesh)
             chains.append(chain)
+    if chains and PLAINTEXT in mesh.knobs:
+        match = {"transport_protocol": "raw_buffer"}
+        chains.append({"filters": chains[0]["filters"], "filter_chain_match": match})
     return chains
+
+
+def _mutual_tls(mesh: Mesh) -> Block:
+    alpn = ["h2", "http/1.1"]
+    return downstream_tls_for_anyone(alpn) if CLIENTS in mesh.knobs else downstream_mutual_tls(alpn, {})
 
 
 def _http(mesh: Mesh, proxy: Proxy, server: Server, stat_prefix: str) -> Block:

@@ -16,6 +16,7 @@ from lab.istiod.federation.rules import ExportRules, ImportRules, locality_label
 from lab.istiod.federation.status import Object, PeerStatus, exported_services, imported_services
 from lab.istiod.federation.versions import VersionRules
 from lab.istiod.federation.watch import PeerWatch
+from lab.istiod.knobs import SYNC
 from lab.istiod.model import FederationOutput
 from lab.istiod.registry import hostname_of
 from lab.istiod.state import MeshState
@@ -71,7 +72,9 @@ class FederatedPeer:
         self._gateways = Gateways()
         self._imports = Imports()
         self._complaint = ""
-        self.watch = PeerWatch(self.spec, client, self.status, self._take, rules.resync)
+        self.watch = PeerWatch(
+            self.spec, client, self.status, self._take, rules.resync, lambda: SYNC not in state.knobs
+        )
         if not self.spec.client_id:
             log.error(
                 "no ClientID specified for MeshFederation %s/%s: AuthorizationPolicy for exported services "

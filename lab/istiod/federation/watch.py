@@ -38,7 +38,8 @@ class Backoff:
 class PeerWatch:
     """Keeps the list of a peer's services current.
 
-    `received` gets every list that was polled. `every` is the time in seconds between unasked resyncs.
+    `received` gets every list that was polled. `every` is the time in seconds between unasked resyncs;
+    while `syncs` says no, nothing is polled.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class PeerWatch:
         status: PeerStatus,
         received: Callable[[list[ExportedService]], Awaitable[None]],
         every: float,
+        syncs: Callable[[], bool] = lambda: True,
     ) -> None:
         self.peer = peer
+        self._syncs = syncs
         self._client, self._status, self._received, self._every = client, status, received, every
         self._backoff = Backoff()
         self._events: asyncio.Queue[int] = asyncio.Queue()
@@ -139,6 +142,8 @@ class PeerWatch:
 
     async def resync(self) -> int | None:
         """Polls until there is an answer, at most two minutes; the checksum of the list, None without one."""
+        if not self._syncs():
+            return None
         async with self._syncing:
             deadline = asyncio.get_running_loop().time() + _RETRY_FOR
             while True:

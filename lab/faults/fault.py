@@ -1,0 +1,82 @@
+"""One fault of the catalogue: what it changes, and how it is put in force and taken back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab.faults.changes import Change, Ledger, restart_pods, save
+from lab.running import RunningLab
+from lab.supervisor import LabError
+
+CAPTURED = "captured"
+"""Reference of the faults that were captured on a real federation."""
+
+SYSTEM = {"mesh1": "mesh1-system", "mesh2": "mesh2-system"}
+APP = {"mesh1": "mesh1-bookinfo", "mesh2": "mesh2-bookinfo"}
+PEER = {"mesh1": "mesh2", "mesh2": "mesh1"}
+CONTROL_PLANE = {"mesh1": "fed-export", "mesh2": "fed-import"}
+INGRESSES = tuple((mesh, f"{PEER[mesh]}-ingress") for mesh in PEER)
+"""What to restart so that all connections between the meshes are made, and verified, again."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something broken on purpose.
+
+    name: as on the command line; title: what is wrong, one sentence; reference: `captured`, or the ids of the failure
+    catalogue (F..), or `product N` for a row of the product's failure modes; changes: what is changed, in order.
+    restart: (mesh, label `app`) of control plane pods that are started anew after the changes and again after taking
+    them back, where the product does not look twice at what it has. api: body for the API servers' fault switch, from
+    the share of requests.
+    """
+
+    name: str
+    title: str
+    reference: str
+    changes: tuple[Change, ...] = ()
+    restart: tuple[tuple[str, str], ...] = ()
+    api: Callable[[float], Mapping[str, Any]] | None = None
+
+    async def inject(self, lab: RunningLab) -> None:
+        """Returns when the objects are changed; the product takes its time to notice.
+
+        LabError when the fault is in force already, when another in force holds an object that this one changes, or
+        when an object is missing; what was changed until then is put back.
+        """
+        ledger = Ledger(lab.directory)
+        if self.name in ledger.active():
+            raise LabError(f"{self.name} is in force already; end it with: python -m lab fault {self.name} --off")
+        if other := ledger.holder_of({change.target for change in self.changes}):
+            raise LabError(f"{self.name} changes what {other} changed; end that first")
+        saved = await asyncio.gather(*(save(lab.clusters[change.target.mesh], change) for change in self.changes))
+        ledger.write(self.name, list(saved))
+        try:
+            for change in self.changes:
+                await change.make(lab.clusters[change.target.mesh])
+            if self.api:
+                await _switch(lab, self.api(lab.rate))
+        except BaseException:
+            await self.revert(lab)
+            raise
+        await self._restart(lab)
+
+    async def revert(self, lab: RunningLab) -> None:
+        """Puts back exactly what was there; LabError when the fault is not in force."""
+        ledger = Ledger(lab.directory)
+        saved = ledger.read(self.name)
+        if self.api:
+            await _switch(lab, {"rate": 0})
+        for item in reversed(saved):
+            await item.restore(lab.clusters[item.target.mesh])
+        ledger.forget(self.name)
+        await self._restart(lab)
+
+    async def _restart(self, lab: RunningLab) -> None:
+        await asyncio.gather(*(restart_pods(lab.clusters[mesh], SYSTEM[mesh], app) for mesh, app in self.restart))
+
+
+async def _switch(lab: RunningLab, body: Mapping[str, Any]) -> None:
+    await asyncio.gather(*(api.request("POST", "/lab/faults", dict(body)) for api in lab.clusters.values()))
