@@ -91,7 +91,7 @@ class Record:
 class Account:
     """sent = sum(served) + failed + unattributed; `reasons` counts the explanations of the last two.
 
-    `foreign` counts, per proxy and since its first line of ours, calls of ratings that are not of this run,
+    `foreign` counts, per proxy and since the first line of ours, calls of ratings that are not of this run,
     `connections` the TCP lines of gateways."""
 
     sent: int
@@ -253,7 +253,7 @@ class Ledger:
             return [self._record(entry) for _, entry in sorted(self._entries.items()) if entry.probe]
 
     def _foreign_count(self, source: Source) -> int:
-        first = self._first_own.get(source)
+        first = self._first_own.get(source) or min(self._first_own.values(), default=None)
         return sum(1 for start in self._foreign[source] if first is None or start >= first)
 
     def _record(self, entry: _Entry) -> Record:

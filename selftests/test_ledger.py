@@ -192,7 +192,8 @@ def test_foreign_lines_are_counted_apart_and_never_mixed_in(ledger):
     ledger.add_probe(probe(0))
     for agent in ("probe/other/0", "probe/r2/0", "curl/8", "probe/r/x", "probe/r/"):
         ledger.add_line(RATINGS["mesh1"], ratings_line(agent, stamp()))
-    ledger.add_line(RATINGS["mesh1"], ratings_line("curl/8", stamp(1.0)))  # from before the run
+    for mesh in RATINGS:
+        ledger.add_line(RATINGS[mesh], ratings_line("curl/8", stamp(1.0)))  # from before the run
     account = ledger.account()
     assert (account.sent, account.served) == (1, {"mesh1": 1, "mesh2": 0})
     assert account.foreign == {"mesh1 ratings-v1-mesh1": 5}
