@@ -231,14 +231,14 @@ class Ledger:
                 self._settle(self._entries[index], closing=True)
             self._advance()
 
-    def account(self) -> Account:
-        """The balance of all probes that were answered; unsettled ones count as unattributed."""
+    def account(self, sent: int | None = None) -> Account:
+        """The balance of the probes booked, against the number that was `sent`; unsettled ones are unattributed."""
         with self._changed:
             entries = [entry for entry in self._entries.values() if entry.probe]
             settled = [entry.settlement or Settlement(Fate.UNATTRIBUTED, why="not settled yet") for entry in entries]
             served = Counter(s.mesh for s in settled if s.fate is Fate.SERVED)
             return Account(
-                len(entries),
+                len(entries) if sent is None else sent,
                 {mesh: served[mesh] for mesh in dict.fromkeys(self._backends.values())},
                 sum(s.fate is Fate.FAILED for s in settled),
                 sum(s.fate is Fate.UNATTRIBUTED for s in settled),

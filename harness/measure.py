@@ -223,7 +223,7 @@ def measure(
         test,
         verdict,
         independence,
-        ledger.account(),
+        ledger.account(client.sent),
         tuple(ledger.records()),
         client.rate,
         client.elapsed,

@@ -213,3 +213,10 @@ def test_an_account_reads_as_a_balance(ledger):
         "4 sent = 1 served by mesh1 + 2 served by mesh2 + 1 failed + 0 unattributed; "
         "1 x productpage was not reached: refused"
     )
+
+
+def test_a_probe_that_was_never_booked_upsets_the_balance(ledger):
+    log(ledger, 0, Answer("mesh1"))
+    ledger.add_probe(probe(0))
+    assert ledger.account(sent=1).balanced
+    assert not ledger.account(sent=2).balanced
