@@ -17,6 +17,7 @@ from harness.transport import Forbidden, NotFound, Object
 from harness.waiting import WaitTimeout, wait_for
 
 _TRY_SECONDS = 2.0
+_GATEWAY_HTTP_PORT = 8080  # of the gateway's pods, for port 80 of its Service
 _PAGE_SECONDS = 15.0  # productpage gives up on reviews after 2 times 3 s
 
 
@@ -83,12 +84,14 @@ def productpage_entry(cluster: Cluster, mesh: MeshNames, forwards: contextlib.Ex
         host = entry.get("ip") or entry.get("hostname")
         if host and reaches(host, 80):
             return Bookinfo(f"http://{host}/productpage", "LoadBalancer")
-    node_port = next((p["nodePort"] for p in service["spec"]["ports"] if p["port"] == 80 and p.get("nodePort")), None)
+    port = next(entry for entry in service["spec"]["ports"] if entry["port"] == 80)
+    node_port = port.get("nodePort")
     for host in node_addresses(cluster):
         if node_port and reaches(host, node_port):
             return Bookinfo(f"http://{host}:{node_port}/productpage", "NodePort")
     selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
-    forward = LocalForward(cluster, namespace, selector, 8080)
+    target = port.get("targetPort")
+    forward = LocalForward(cluster, namespace, selector, target if isinstance(target, int) else _GATEWAY_HTTP_PORT)
     forwards.callback(forward.close)
     return Bookinfo(f"http://127.0.0.1:{forward.port}/productpage", "port-forward")
 

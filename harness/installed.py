@@ -66,6 +66,8 @@ def unavailable_deployments(mesh: Mesh) -> list[str]:
             problems.append(f"{where} does not exist")
         elif not condition_true(found[name], "Available"):
             problems.append(f"{where} is not Available: {_condition(found[name], 'Available')}")
+        elif not (found[name].get("status") or {}).get("availableReplicas"):
+            problems.append(f"{where} is scaled to {found[name]['spec'].get('replicas', 0)}: none of its pods is there")
     return problems
 
 
