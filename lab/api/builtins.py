@@ -284,7 +284,7 @@ _CHECKS: dict[str, Callable[[Object, Object | None], list[Cause]]] = {
 
 def keep_allocated(new: Object, old: Object, kind: Kind) -> None:
     """Lets an update that leaves out what was allocated keep it: cluster address and node ports of a Service."""
-    if kind.kind != "Service" or new["spec"].get("type") == "ExternalName":
+    if kind.custom or kind.kind != "Service" or new["spec"].get("type") == "ExternalName":
         return
     spec, before = new["spec"], old["spec"]
     for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):

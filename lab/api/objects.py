@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lab.api import builtins, crds, errors, metadata, validation
@@ -28,6 +29,15 @@ from lab.api.webhooks import Webhooks
 
 Object = dict[str, Any]
 _ATTEMPTS = 8
+
+
+@contextlib.contextmanager
+def _well_formed(kind: Kind) -> Iterator[None]:
+    """400 where a built-in object has something else than its rules look for, such as a list for a map."""
+    try:
+        yield
+    except (AttributeError, TypeError, KeyError, ValueError, IndexError) as error:
+        raise bad_request(f"{kind.kind} is not well-formed: {error!r}") from None
 
 
 class Objects:
@@ -242,10 +252,12 @@ class Objects:
         metadata.carry_over(new, old.obj)
         if kind.kind == "Namespace" and call.sub != "finalize":
             new["spec"] = old.copy().get("spec", {})
-        if not kind.custom and not call.sub:
-            new.setdefault("spec", {}) if "spec" in old.obj else None
-            builtins.keep_allocated(new, old.obj, kind)
+        if not kind.custom and not call.sub and "spec" in old.obj:
+            new.setdefault("spec", {})
         self._decode(call, new)
+        if not call.sub:
+            with _well_formed(kind):
+                builtins.keep_allocated(new, old.obj, kind)
         return new
 
     def _check_type(self, call: Call, obj: Object) -> None:
@@ -295,10 +307,8 @@ class Objects:
             drop_nulls(obj, node)
         else:
             builtins.strip_nulls(obj)
-            try:
+            with _well_formed(kind):
                 builtins.defaults(obj, kind)
-            except (AttributeError, TypeError, KeyError, ValueError) as error:
-                raise bad_request(f"{kind.kind} in version {call.version.name!r} is not well-formed: {error}") from None
         ordered = {"apiVersion": kind.api_version(kind.storage), "kind": kind.kind, **obj}
         ordered["apiVersion"], ordered["kind"] = kind.api_version(kind.storage), kind.kind
         obj.clear()
@@ -322,12 +332,10 @@ class Objects:
         if kind.custom:
             causes += validation.validate(obj, call.version.node)
         else:
-            try:
+            with _well_formed(kind):
                 causes += builtins.validate(obj, old, kind)
                 if kind.kind == "CustomResourceDefinition":
                     causes += crds.validate(obj)
-            except (AttributeError, TypeError, KeyError) as error:
-                raise bad_request(f"{kind.kind} is not well-formed: {error!r}") from None
         if causes:
             raise errors.invalid(kind.kind, kind.group, obj["metadata"]["name"], causes)
 

@@ -24,6 +24,13 @@ async def connect(address: str, port: int) -> tuple[asyncio.StreamReader, asynci
         return await asyncio.open_connection(inside(address), port)
 
 
+async def listening(address: str, port: int) -> str:
+    """The one of a pod's two addresses that accepts connections on the port; OSError where neither does."""
+    _, writer = await connect(address, port)
+    writer.close()
+    return str(writer.get_extra_info("peername")[0])
+
+
 def _offered(request: web.BaseRequest) -> list[str]:
     header = request.headers.get("Sec-WebSocket-Protocol", "")
     return [name.strip() for name in header.split(",") if name.strip()]

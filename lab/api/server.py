@@ -50,7 +50,6 @@ class Target(NamedTuple):
     plural: str
     name: str
     sub: str
-    rest: str
 
 
 def parse(path: str) -> Target | None:
@@ -69,7 +68,7 @@ def parse(path: str) -> Target | None:
     if parts[0] == "namespaces" and len(parts) > 2 and parts[2] not in ("status", "finalize"):
         namespace, parts = parts[1], parts[2:]
     plural, name, sub = [*parts, "", ""][:3]
-    return Target(group, version, namespace, plural, name, sub, "/".join(parts[3:]))
+    return Target(group, version, namespace, plural, name, sub)
 
 
 class Server:
@@ -236,7 +235,7 @@ class Server:
         agent = request.headers.get("User-Agent", "")
         call = Call(kind, version, target.namespace, target.name, target.sub, params, user, agent)
         if target.sub in _STREAMS:
-            return await self.streams.answer(request, call, target.rest)
+            return await self.streams.answer(request, call)
         return await self._objects(request, call, verb, fault)
 
     def _offers(self, subresources: tuple[str, ...], version: Any, sub: str) -> bool:

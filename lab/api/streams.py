@@ -11,7 +11,7 @@ from lab.api import errors
 from lab.api.calls import Call
 from lab.api.errors import StatusError, bad_request
 from lab.api.registry import Registry
-from lab.api.relays import connect, forward_ports, relay_websocket
+from lab.api.relays import forward_ports, listening, relay_websocket
 
 Object = dict[str, Any]
 _KUBELET_PORT = 10250
@@ -47,10 +47,10 @@ class Streams:
             self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False)
         return self._session
 
-    async def answer(self, request: web.BaseRequest, call: Call, rest: str) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """Answers one of the streaming subresources; 404 and 400 as Kubernetes has them."""
         if call.sub == "proxy":
-            return await self._proxy(request, call, rest)
+            return await self._proxy(request, call)
         entry = call.kind.collection.get(call.key)
         if entry is None:
             raise errors.not_found(call.kind.plural, call.kind.group, call.name)
@@ -125,7 +125,7 @@ class Streams:
             raise bad_request(f"unable to forward port because pod is not running. Current status={phase}")
         return await forward_ports(request, address)
 
-    async def _proxy(self, request: web.BaseRequest, call: Call, rest: str) -> web.StreamResponse:
+    async def _proxy(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """HTTP to a pod or Service, `name:port` and `http:name:port` as names."""
         parts = call.name.split(":")
         if len(parts) == 3:
@@ -137,15 +137,13 @@ class Streams:
         raw = request.rel_url.raw_path.split("/proxy", 1)[1] or "/"
         query = request.rel_url.raw_query_string
         try:
-            reader, writer = await connect(host, number)
+            host = await listening(host, number)
         except OSError as error:
             text = f"error trying to reach service: dial tcp {host}:{number}: {error.strerror or error}"
             raise StatusError(503, "ServiceUnavailable", text) from None
-        writer.close()
-        del reader, rest
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS}
         body = await request.content.read()
-        url = f"http://{writer.get_extra_info('peername')[0]}:{number}{raw}" + (f"?{query}" if query else "")
+        url = f"http://{host}:{number}{raw}" + (f"?{query}" if query else "")
         async with self._client().request(request.method, url, headers=headers, data=body) as answer:
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP_HEADERS - {"content-encoding"}}
             return web.Response(body=await answer.read(), status=answer.status, headers=kept)

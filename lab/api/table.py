@@ -188,6 +188,16 @@ def _definitions(kind: Kind, version: Version) -> list[Object]:
     ]
 
 
+def _cells(obj: Object, kind: Kind, version: Version) -> list[Any]:
+    """What follows the name; nothing readable in an object whose parts are not what its kind says."""
+    try:
+        if kind.kind in _BUILT_IN and not kind.custom:
+            return list(_BUILT_IN[kind.kind][1](obj))
+        return [_cell(obj, column) for column in version.columns]
+    except (AttributeError, TypeError, KeyError, ValueError, IndexError):
+        return ["<unreadable>"] * (len(_definitions(kind, version)) - 1)
+
+
 def partial(obj: Object) -> Object:
     """The metadata of an object alone."""
     return {"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": obj["metadata"]}
@@ -199,12 +209,7 @@ def table(
     """A Table of objects; `include` is what each row carries: None, Metadata or Object."""
     rows = []
     for obj in objects:
-        name = obj["metadata"]["name"]
-        if kind.kind in _BUILT_IN and not kind.custom:
-            cells = [name, *_BUILT_IN[kind.kind][1](obj)]
-        else:
-            cells = [name, *(_cell(obj, column) for column in version.columns)]
-        row: Object = {"cells": cells}
+        row: Object = {"cells": [obj["metadata"]["name"], *_cells(obj, kind, version)]}
         if include != "None":
             row["object"] = obj if include == "Object" else partial(obj)
         rows.append(row)

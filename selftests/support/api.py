@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import socket
 import ssl
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,9 +20,11 @@ import requests
 
 from lab.api.pki import create_cluster_files
 from lab.blocks import take_block
+from lab.children import Child, start, stop
 from lab.settings import ClusterSettings
 
 _START_SECONDS = 20
+_PROJECT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
@@ -37,27 +39,16 @@ def api_server(name: str = "mesh1") -> Iterator[ClusterSettings]:
         settings = ClusterSettings(name, block.octet, directory, server, secrets.token_urlsafe(32))
         settings.save()
         create_cluster_files(settings)
-        log = Path(directory) / "api.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "lab.api", "--cluster-dir", directory],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-            )
+        line = [sys.executable, "-m", "lab.api", "--cluster-dir", directory]
+        child = start(name, "api", line, dict(os.environ), settings.path / "api.log", _PROJECT)
         try:
-            _wait_ready(settings, process, log)
+            _wait_ready(settings, child)
             yield settings
         finally:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop([child], 5)
 
 
-def _wait_ready(settings: ClusterSettings, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_ready(settings: ClusterSettings, child: Child) -> None:
     context = ssl.create_default_context(cafile=str(settings.ca_file))
     deadline = time.monotonic() + _START_SECONDS
     while True:
@@ -65,8 +56,8 @@ def _wait_ready(settings: ClusterSettings, process: subprocess.Popen[bytes], log
             with urllib.request.urlopen(f"{settings.server}/readyz", context=context, timeout=2):
                 return
         except OSError as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the API server is not ready: {error}\n{log.read_text()}") from error
+            if child.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the API server is not ready: {error}\n{child.log_tail()}") from error
             time.sleep(0.02)
 
 
