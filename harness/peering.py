@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from harness import kinds
 from harness.mesh import Federation, Mesh
 from harness.status import PeerStatus, ServiceEntry, exported_services, imported_services
+from harness.transport import Objects
+from harness.waiting import WaitTimeout
 
 CLUSTER_DOMAIN = "cluster.local"
 SHARED = ("mongodb", "ratings")
@@ -40,27 +43,51 @@ def wanted_imports(federation: Federation) -> list[ServiceEntry]:
     return [ServiceEntry(exported_name(service, mesh1.peer), imported_host(service, mesh2)) for service in SHARED]
 
 
-def watch_problems(mesh: Mesh, now: datetime) -> list[str]:
-    """What is wrong with the own watches of a mesh's istiods at `now` (UTC); [] when each is connected and fresh."""
+def watch_problems(mesh: Mesh, now: Callable[[], datetime]) -> list[str]:
+    """What is wrong, and stays wrong, with the own watches of a mesh's istiods; `now` gives the time in UTC.
+
+    [] as soon as each is connected and freshly synced.
+    """
     pods = [pod["metadata"]["name"] for pod in mesh.istiod_pods()]
     if not pods:
         return [f"{mesh.name}: no pod of {mesh.istiod} is running, so nobody keeps its status true"]
-    status = PeerStatus.of(mesh.cluster.get(kinds.PEER, mesh.peer, mesh.system_namespace))
-    problems = (status.watch_problem(pod, now, mesh.bounds.sync_age) for pod in pods)
-    return [f"{_peer(mesh)}: {problem}" for problem in problems if problem]
+
+    def look(status: PeerStatus) -> list[str]:
+        problems = (status.watch_problem(pod, now(), mesh.bounds.sync_age) for pod in pods)
+        return [f"{_peer(mesh)}: {problem}" for problem in problems if problem]
+
+    return _lasting(mesh, "its own watches to be connected and synced", look)
 
 
 def remote_problems(mesh: Mesh, other: Mesh) -> list[str]:
-    """Which of the other mesh's istiods have no connected watch on this mesh."""
-    status = PeerStatus.of(mesh.cluster.get(kinds.PEER, mesh.peer, mesh.system_namespace))
-    seen = ", ".join(source or "unnamed" for source in status.connected_sources()) or "none"
+    """Which of the other mesh's istiods have, and go on having, no connected watch on this mesh."""
     addresses = {pod["status"].get("podIP", ""): pod["metadata"]["name"] for pod in other.istiod_pods()}
     if not addresses:
         return [f"{other.name}: no pod of {other.istiod} is running, so nobody watches {mesh.name}"]
-    return [
-        f"{_peer(mesh)}: {addresses[missing]} ({missing}) of {other.name} has no watch connected, only: {seen}"
-        for missing in status.missing_remotes(addresses)
-    ]
+
+    def look(status: PeerStatus) -> list[str]:
+        seen = ", ".join(source or "unnamed" for source in status.connected_sources()) or "none"
+        return [
+            f"{_peer(mesh)}: {addresses[missing]} ({missing}) of {other.name} has no watch connected, only: {seen}"
+            for missing in status.missing_remotes(addresses)
+        ]
+
+    return _lasting(mesh, f"the watches of {other.name} to be connected", look)
+
+
+def _lasting(mesh: Mesh, what: str, look: Callable[[PeerStatus], list[str]]) -> list[str]:
+    # A gateway that gets a new listener cuts the watch, which comes back by itself: only what lasts is a problem.
+    last: list[str] = []
+
+    def healthy(found: Objects) -> bool | None:
+        last[:] = look(PeerStatus.of(found[0])) if found else [f"{_peer(mesh)} does not exist"]
+        return not last or None
+
+    with contextlib.suppress(WaitTimeout):
+        mesh.cluster.wait(
+            what, kinds.PEER, mesh.system_namespace, mesh.peer, until=healthy, timeout=mesh.bounds.reconnect
+        )
+    return last
 
 
 def _peer(mesh: Mesh) -> str:

@@ -25,7 +25,7 @@ class Bounds:
     control_plane: control plane Ready from nothing, image pulls included. member_roll: namespaces configured.
     address: a LoadBalancer or NodePort address. workloads: bookinfo available. connect: own watch connected once both
     peers are applied. sets: exported and imported sets as asked for. page: first page with stars.
-    sync_age: oldest last full sync of a healthy watch.
+    reconnect: a watch that was cut is back; sync_age: oldest last full sync of a healthy watch.
     """
 
     control_plane: float = 600
@@ -36,6 +36,7 @@ class Bounds:
     sets: float = 420
     page: float = 420
     delete: float = 300
+    reconnect: float = 10
     sync_age: timedelta = timedelta(minutes=7)
 
 
