@@ -30,13 +30,23 @@ def status(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _ossm_version(text: str) -> str:
+    if not re.fullmatch(r"2\.[1-6]\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text} is not a release of OSSM 2.1 to 2.6, such as {DEFAULT_OSSM_VERSION}")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     start = commands.add_parser("up", help="start both clusters and serve until interrupted", description=up.__doc__)
     start.add_argument(
-        "--ossm", default=DEFAULT_OSSM_VERSION, metavar="VERSION", help="operator (default: %(default)s)"
+        "--ossm",
+        type=_ossm_version,
+        default=DEFAULT_OSSM_VERSION,
+        metavar="VERSION",
+        help="the operator's version, 2.1.x to 2.6.x (default: %(default)s)",
     )
     start.add_argument("--directory", metavar="DIR", help="where to keep files; must not exist; removed at the end")
     start.add_argument("--until-eof", action="store_true", help="also end when standard input ends")

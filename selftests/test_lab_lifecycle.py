@@ -82,7 +82,9 @@ def test_up_announces_two_clusters_that_serve():
             servers.add(version_of(Path(path)))
         assert len(servers) == 2
         assert lab.directory.stat().st_mode & 0o777 == 0o700
-        told = subprocess.run(command("status", "--directory", str(lab.directory)), capture_output=True, text=True)
+        told = subprocess.run(
+            command("status", "--directory", str(lab.directory)), capture_output=True, text=True, timeout=30
+        )
         assert told.stdout.splitlines() == [line.strip() for line in lab.announced]
         lab.process.terminate()
         more, people = lab.process.communicate()
@@ -106,15 +108,21 @@ def version_of(kubeconfig: Path) -> str:
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "precious").write_text("mine")
-    result = subprocess.run(command("up", "--directory", str(tmp_path)), capture_output=True, text=True)
+    result = subprocess.run(command("up", "--directory", str(tmp_path)), capture_output=True, text=True, timeout=30)
     assert result.returncode == 1
     assert result.stdout == ""
     assert "exists already" in result.stderr
     assert [item.name for item in tmp_path.iterdir()] == ["precious"]
 
 
+def test_an_unknown_release_is_refused_before_anything_starts():
+    result = subprocess.run(command("up", "--ossm", "3.0.0"), capture_output=True, text=True, timeout=30)
+    assert result.returncode == 2
+    assert "3.0.0 is not a release of OSSM 2.1 to 2.6" in result.stderr
+
+
 def test_status_without_a_lab_says_so(tmp_path):
-    result = subprocess.run(command("status", "--directory", str(tmp_path)), capture_output=True, text=True)
+    result = subprocess.run(command("status", "--directory", str(tmp_path)), capture_output=True, text=True, timeout=30)
     assert result.returncode == 1
     assert f"no lab runs in {tmp_path}" in result.stderr
 

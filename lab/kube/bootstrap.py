@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 
@@ -11,6 +13,7 @@ from lab.kube.objects import now
 from lab.resources import NAMESPACE, NODE, Resource
 from lab.settings import ClusterSettings
 
+log = logging.getLogger(__name__)
 BASE_NAMESPACES = ("default", "kube-system", "kube-public", "openshift-operators")
 KUBELET_PORT = 10250
 
@@ -33,6 +36,16 @@ async def wait_until_served(api: ApiClient) -> None:
             return
         except (ApiError, aiohttp.ClientError, OSError):
             await asyncio.sleep(0.02)
+
+
+async def persistently(step: Callable[[], Awaitable[None]]) -> None:
+    """Does a step of the start again and again until the API lets it through; the step must be repeatable."""
+    while True:
+        try:
+            return await step()
+        except (ApiError, aiohttp.ClientError, OSError) as error:
+            log.warning("trying again: %s", error)
+            await asyncio.sleep(0.2)
 
 
 async def create_missing(api: ApiClient, kind: Resource, obj: Object) -> None:

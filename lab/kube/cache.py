@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from lab.client import ApiClient, Informer
+from lab.client import ApiClient, Informer, Object
+from lab.kube.objects import condition
 from lab.resources import CRD, Resource
 
 # Watching these would cost more than it could ever find: nothing owns them and they own nothing.
@@ -64,34 +65,51 @@ def watched(kind: Resource) -> bool:
 
 
 class Kinds:
-    """The kinds the cluster serves now; looks again whenever a CustomResourceDefinition changes."""
+    """The kinds the cluster serves now: the built-in ones by discovery, others by their definitions."""
 
     def __init__(self, cache: Cache) -> None:
         self.api = cache.api
-        self.current: list[Resource] = []
+        self.current: set[Resource] = set()
         self.known = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._changed.set()
+        self._built_in: set[Resource] = set()
         self._callbacks: list[Callable[[set[Resource], set[Resource]], None]] = []
-        cache.informer(CRD).on_change(lambda *_: self._changed.set())
+        self._definitions = cache.informer(CRD)
+        self._definitions.on_change(lambda *_: self._publish())
 
     def on_change(self, callback: Callable[[set[Resource], set[Resource]], None]) -> None:
         """`callback(added, removed)` runs in the event loop."""
         self._callbacks.append(callback)
 
     async def run(self) -> None:
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                found = await served_kinds(self.api)
-            except Exception:  # a kind may vanish between the two requests; the next look settles it
-                await asyncio.sleep(0.2)
-                self._changed.set()
-                continue
-            added, removed = set(found) - set(self.current), set(self.current) - set(found)
-            self.current = found
-            self.known.set()
-            if added or removed:
-                for callback in self._callbacks:
-                    callback(added, removed)
+        """Returns when all kinds are known; changes are followed from then on."""
+        await self._definitions.synced.wait()
+        custom = {definition["spec"]["group"] for definition in self._definitions.items.values()}
+        found = await served_kinds(self.api)
+        self._built_in = {kind for kind in found if kind.api_version.rpartition("/")[0] not in custom}
+        self.known.set()
+        self._publish()
+
+    def _publish(self) -> None:
+        if not self.known.is_set():
+            return
+        definitions = self._definitions.items.values()
+        found = self._built_in | {_defined(definition) for definition in definitions if _established(definition)}
+        added, removed = found - self.current, self.current - found
+        self.current = found
+        if added or removed:
+            for callback in self._callbacks:
+                callback(added, removed)
+
+
+def _established(definition: Object) -> bool:
+    found = condition(definition, "Established")
+    return found is not None and found["status"] == "True"
+
+
+def _defined(definition: Object) -> Resource:
+    """The kind of a CustomResourceDefinition, in its storage version where that is served."""
+    spec = definition["spec"]
+    served = [version for version in spec["versions"] if version["served"]]
+    version = next((version for version in served if version["storage"]), served[0])
+    group, names = spec["group"], spec["names"]
+    return Resource(f"{group}/{version['name']}", names["plural"], names["kind"], spec["scope"] == "Namespaced")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from lab.client import ApiClient, Object
-from lab.kube.bootstrap import bootstrap, node_name, wait_until_served
+from lab.kube.bootstrap import bootstrap, node_name, persistently, wait_until_served
 from lab.kube.cache import Cache, Kinds
 from lab.kube.deployments import DeploymentController
 from lab.kube.endpoints import EndpointsController
@@ -37,8 +37,8 @@ async def run(api: ApiClient, settings: ClusterSettings, mutate_pod: Callable[[O
             DeploymentController(cache),
             ReplicaSetController(cache, node, mutate_pod),
             Scheduler(cache, node),
-            kinds,
         )
+        tasks.create_task(persistently(kinds.run))
         for part in parts:
             tasks.create_task(part.run())
-        await bootstrap(api, settings)
+        await persistently(lambda: bootstrap(api, settings))
