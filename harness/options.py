@@ -203,6 +203,8 @@ class _Reader:
 
     def sources(self) -> tuple[tuple[Path, Path] | None, str]:
         asked = self.choice("federation_clusters", CLUSTERS)
+        if asked == "kind":
+            self.refuse("federation_clusters", "is not built yet; create the clusters and give their kubeconfigs")
         files = [self.text("mesh1_kubeconfig"), self.text("mesh2_kubeconfig")]
         if not any(files):
             if asked == "kubeconfig":
