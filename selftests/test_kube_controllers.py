@@ -57,6 +57,12 @@ def config_map(scene: Scene, name: str, **meta: Any) -> Object:
     }
 
 
+async def clear_faults(scene: Scene) -> None:
+    """Faults must have been made, or the test proves nothing."""
+    assert (await scene.api.request("GET", "/lab/faults"))["made"]
+    await scene.api.request("POST", "/lab/faults", {"rate": 0})
+
+
 def finished(item: Object) -> bool:
     status = item.get("status", {})
     reasons = {entry["type"]: entry["reason"] for entry in status.get("conditions") or ()}
@@ -183,6 +189,20 @@ def test_a_refused_pod_is_told_and_tried_again(cluster):
         await scene.until_one(DEPLOYMENT, "web", "no ReplicaFailure", lambda item: not shown(item))
 
     play(cluster, story, mutate)
+
+
+def test_an_api_that_fails_often_gets_no_pod_too_many(cluster):
+    async def story(scene: Scene) -> None:
+        await scene.api.create(DEPLOYMENT, deployment(scene, replicas=5))
+        await scene.api.request("POST", "/lab/faults", {"rate": 0.3, "seed": 1, "all": True})
+        await scene.until(POD, "five pods", lambda items: len(items) >= 5)
+        await clear_faults(scene)
+        counted = lambda items: [item for item in items.values() if item.get("status", {}).get("replicas") == 5]  # noqa: E731
+        await scene.until(REPLICA_SET, "five pods counted", counted)
+        # Without a kubelet pods that were one too many would still be there, terminating.
+        assert len((await scene.api.list_objects(POD, scene.namespace))[0]) == 5
+
+    play(cluster, story)
 
 
 def test_what_a_deleted_deployment_owned_goes_with_it(cluster):
