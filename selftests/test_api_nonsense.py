@@ -150,3 +150,25 @@ def test_strange_paths_and_methods_are_refused(http: Http, method: str, path: st
 def test_strange_parameters_are_refused(http: Http, params: dict[str, str]) -> None:
     status, answer = http.call("GET", "/api/v1/configmaps", **params)
     assert 400 <= status < 500, answer
+
+
+def test_broken_definitions_break_nothing_else(http: Http) -> None:
+    dice = random.Random("definitions")
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    path = f"/apis/broken.lab/v1/namespaces/{http.namespace()}/widgets"
+    item = {"type": "object", "properties": {"name": {"type": "string", "enum": ["a"], "maxLength": 5}}}
+    items = {"type": "array", "items": item, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    good = definition({"type": "object", "required": ["list"], "properties": {"list": items, "n": {"minimum": 1}}})
+    good["metadata"]["name"] = "widgets.broken.lab"
+    good["spec"]["group"] = "broken.lab"
+    body = {**widget("a", {"list": [{"name": "a"}], "n": 3}), "apiVersion": "broken.lab/v1"}
+    for _ in range(150):
+        status, answer = http.call("POST", crds, broken(good, dice))
+        assert status < 500, answer
+        for method, target, sent in (("POST", path, body), ("GET", path, None), ("GET", "/openapi/v3", None)):
+            status, answer = http.call(method, target, sent)
+            assert status < 500, answer
+        status, answer = http.apply(f"{path}/b", {**body, "metadata": {"name": "b"}}, "me")
+        assert status < 500 or "field not declared in schema" in answer["message"], answer
+        for made in http.must("GET", crds)["items"]:
+            http.must("DELETE", f"{crds}/{made['metadata']['name']}")

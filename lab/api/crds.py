@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.api.errors import Cause, invalid_value, required
+from lab.api.errors import Cause, invalid_value, required, show
 from lab.api.metadata import now
 from lab.api.registry import Column, Kind, Registry, Version
 from lab.api.schema import Node
@@ -15,30 +15,101 @@ CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 _AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
 
+_NUMBER = (int, float)
+_KEYWORDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("type", "format", "pattern", "description", "title"), (str,)),
+    **dict.fromkeys(("x-kubernetes-list-type", "x-kubernetes-map-type"), (str,)),
+    **dict.fromkeys(("nullable", "uniqueItems", "exclusiveMinimum", "exclusiveMaximum"), (bool,)),
+    **dict.fromkeys(("x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"), (bool,)),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), (int,)),
+    **dict.fromkeys(("minimum", "maximum", "multipleOf"), _NUMBER),
+    **dict.fromkeys(("required", "enum", "allOf", "anyOf", "oneOf", "x-kubernetes-list-map-keys"), (list,)),
+    **dict.fromkeys(("properties", "items", "not"), (dict,)),
+    "additionalProperties": (dict, bool),
+}
+_TEXTS = ("required", "x-kubernetes-list-map-keys")
+
+
+def _mistyped(field: str, value: Any, wanted: str) -> Cause:
+    return Cause("FieldValueTypeInvalid", f"Invalid value: {show(value)}: must be {wanted}", field)
+
+
+def _schema(schema: Any, path: str) -> list[Cause]:
+    """Findings about the form of a schema and those inside it."""
+    if not isinstance(schema, dict):
+        return [_mistyped(path, schema, "a map")]
+    causes: list[Cause] = []
+    for name, value in schema.items():
+        types = _KEYWORDS.get(name)
+        if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+            causes.append(_mistyped(f"{path}.{name}", value, " or ".join(t.__name__ for t in types)))
+        elif name in _TEXTS and not all(isinstance(item, str) for item in value):
+            causes.append(_mistyped(f"{path}.{name}", value, "a list of strings"))
+        elif name == "properties":
+            for inner, described in value.items():
+                causes += _schema(described, f"{path}.properties[{inner}]")
+        elif name in ("items", "not") or (name == "additionalProperties" and isinstance(value, dict)):
+            causes += _schema(value, f"{path}.{name}")
+        elif name in ("allOf", "anyOf", "oneOf"):
+            for index, inner in enumerate(value):
+                causes += _schema(inner, f"{path}.{name}[{index}]")
+    return causes
+
+
+def _names(names: Object) -> list[Cause]:
+    causes = []
+    for field, value in names.items():
+        if field in ("shortNames", "categories"):
+            fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        else:
+            fits = isinstance(value, str)
+        if not fits:
+            causes.append(_mistyped(f"spec.names.{field}", value, "text"))
+    return causes
+
+
+def _columns(version: Object, path: str) -> list[Cause]:
+    causes = []
+    for index, column in enumerate(version.get("additionalPrinterColumns") or []):
+        for field in ("name", "jsonPath"):
+            if not isinstance(column.get(field), str):
+                causes.append(required(f"{path}.additionalPrinterColumns[{index}].{field}"))
+    return causes
+
+
 def validate(crd: Object) -> list[Cause]:
-    """Findings about a definition that would keep it from being served."""
+    """Findings about a definition that would keep it from being served; TypeError or alike where it has no form."""
     spec = crd["spec"]
     names, versions = spec.get("names") or {}, spec.get("versions") or []
     causes = [required(f"spec.{field}") for field in ("group", "scope") if not spec.get(field)]
     causes += [required(f"spec.names.{field}") for field in ("plural", "kind") if not names.get(field)]
+    causes += _names(names)
+    if not isinstance(spec.get("group"), str):
+        causes.append(_mistyped("spec.group", spec.get("group"), "text"))
     if causes:
         return causes
     wanted = f"{names['plural']}.{spec['group']}"
     if crd["metadata"]["name"] != wanted:
         causes.append(invalid_value("metadata.name", crd["metadata"]["name"], f'must be "{wanted}"'))
     if spec["scope"] not in ("Namespaced", "Cluster"):
-        text = f'Unsupported value: "{spec["scope"]}": supported values: "Cluster", "Namespaced"'
+        text = f'Unsupported value: {show(spec["scope"])}: supported values: "Cluster", "Namespaced"'
         causes.append(Cause("FieldValueNotSupported", text, "spec.scope"))
     if sum(bool(version.get("storage")) for version in versions) != 1:
         causes.append(invalid_value("spec.versions", "", "must have exactly one version marked as storage version"))
     for index, version in enumerate(versions):
-        if not version.get("name"):
-            causes.append(required(f"spec.versions[{index}].name"))
-        if not (version.get("schema") or {}).get("openAPIV3Schema"):
-            causes.append(required(f"spec.versions[{index}].schema.openAPIV3Schema", "schemas are required"))
-        elif version["schema"]["openAPIV3Schema"].get("type") != "object":
-            field = f"spec.versions[{index}].schema.openAPIV3Schema.type"
-            causes.append(invalid_value(field, version["schema"]["openAPIV3Schema"].get("type"), "must be object"))
+        path = f"spec.versions[{index}]"
+        if not isinstance(version.get("name"), str) or not version["name"]:
+            causes.append(required(f"{path}.name"))
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        if not schema:
+            causes.append(required(f"{path}.schema.openAPIV3Schema", "schemas are required"))
+            continue
+        found = _schema(schema, f"{path}.schema.openAPIV3Schema")
+        if not found and schema.get("type") != "object":
+            found = [invalid_value(f"{path}.schema.openAPIV3Schema.type", schema.get("type"), "must be object")]
+        causes += found + _columns(version, path)
+        if not isinstance(version.get("subresources") or {}, dict):
+            causes.append(_mistyped(f"{path}.subresources", version["subresources"], "a map"))
     return causes
 
 
