@@ -15,6 +15,7 @@ from harness.transport import ClusterError
 
 pytest_plugins = [
     "fixtures.reporting",
+    "fixtures.report",
     "fixtures.clusters",
     "fixtures.meshes",
     "fixtures.federation",
