@@ -37,14 +37,14 @@ def ask_peer(mesh: Mesh) -> DiscoveryAnswer:
         raise ClusterError(mesh.name, f"ask {mesh.peer} for its services", f"{mesh.egress_gateway} has no running pod")
     pod = pods[0]["metadata"]["name"]
     dump = Proxy(mesh.cluster, mesh.system_namespace, pod).config_dump("dynamic_route_configs")
-    headers = _route_headers(dump)
+    headers = route_headers(dump)
     if not headers:
         detail = f"{mesh.egress_gateway} has no route for it: istiod has not configured the peer {mesh.peer}"
         raise ClusterError(mesh.name, f"ask {mesh.peer} for its services", detail)
     return _request(mesh, pod, headers)
 
 
-def _route_headers(dump: Json) -> dict[str, str]:
+def route_headers(dump: Json) -> dict[str, str]:
     """The exact header matches of the first discovery route in a config dump of the egress gateway."""
     for config in dump.get("configs", []):
         for host in config.get("route_config", {}).get("virtual_hosts", []):
