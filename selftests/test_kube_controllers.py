@@ -181,7 +181,7 @@ def test_a_refused_pod_is_told_and_tried_again(cluster):
         failed = lambda items: [item for item in items.values() if item["reason"] == "FailedCreate"]  # noqa: E731
         event = (await scene.until(EVENT, "a FailedCreate event", failed))[0]
         assert event["message"] == f"Error creating: {refusals[0]}"
-        shown = lambda item: "ReplicaFailure" in str(item.get("status"))  # noqa: E731
+        shown = lambda item: f"'message': '{event['message'].partition(': ')[2]}'" in str(item.get("status"))  # noqa: E731
         await scene.until_one(DEPLOYMENT, "web", "ReplicaFailure in the Deployment", shown)
         refusals.clear()
         pods = await scene.pods(1)

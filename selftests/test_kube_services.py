@@ -175,10 +175,18 @@ def test_endpoints_made_by_hand_are_left_alone(cluster):
             "subsets": [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 443}]}],
         }
         await scene.api.create(ENDPOINTS, mine)
+        await come_and_go(scene)
+        assert addresses(await scene.api.get(ENDPOINTS, "outside", scene.namespace)) == ["192.0.2.1"]
         await scene.api.create(SERVICE, service(scene, "outside", selector=None))
-        # What the controllers did for a later Service they had to do after they saw this one.
-        await scene.api.create(SERVICE, service(scene, "later"))
-        await scene.until_one(ENDPOINTS, "later", "Endpoints of the later Service", lambda _: True)
+        await come_and_go(scene)
         assert addresses(await scene.api.get(ENDPOINTS, "outside", scene.namespace)) == ["192.0.2.1"]
 
     play(cluster, story)
+
+
+async def come_and_go(scene: Scene) -> None:
+    """One Service made and deleted; what its controllers did for it they did after all that was there before."""
+    await scene.api.create(SERVICE, service(scene, "later"))
+    await scene.until_one(ENDPOINTS, "later", "Endpoints of the later Service", lambda _: True)
+    await scene.api.delete(SERVICE, "later", scene.namespace)
+    await scene.until(ENDPOINTS, "no Endpoints of it", lambda items: (scene.namespace, "later") not in items)
