@@ -58,7 +58,9 @@ class Change:
         """LabError where an object that is to be edited is not there."""
         target = self.target
         if self.create is not None:
-            await api.create(target.kind, self.create)
+            await api.create(
+                target.kind, {"apiVersion": target.kind.api_version, "kind": target.kind.kind, **self.create}
+            )
         elif self.edit is None:
             await _delete(api, target)
         elif self.recreate:
@@ -145,9 +147,26 @@ async def _delete(api: ApiClient, target: Target) -> None:
 
 
 async def restart_pods(api: ApiClient, namespace: str, app: str) -> None:
-    """Has the pods with this label `app` started anew, which ends all connections to them."""
-    pods, _ = await api.list_objects(resources.POD, namespace, labelSelector=f"app={app}")
-    await asyncio.gather(*(api.delete(resources.POD, pod["metadata"]["name"], namespace) for pod in pods))
+    """Has the pods with this label `app` started anew, which ends all connections to them; returns when new ones are
+    Ready, or after half a minute: then something else keeps them from it.
+    """
+    old = {pod["metadata"]["uid"] for pod in await _pods(api, namespace, app)}
+    await api.request("DELETE", resources.POD.path(namespace), labelSelector=f"app={app}")
+    for _ in range(300 if old else 0):
+        now = await _pods(api, namespace, app)
+        if now and all(pod["metadata"]["uid"] not in old and _is_ready(pod) for pod in now):
+            return
+        await asyncio.sleep(0.1)
+
+
+async def _pods(api: ApiClient, namespace: str, app: str) -> list[Object]:
+    found, _ = await api.list_objects(resources.POD, namespace, labelSelector=f"app={app}")
+    return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
 class Ledger:

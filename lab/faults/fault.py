@@ -28,9 +28,9 @@ class Fault:
 
     name: as on the command line; title: what is wrong, one sentence; reference: `captured`, or the ids of the failure
     catalogue (F..), or `product N` for a row of the product's failure modes; changes: what is changed, in order.
-    restart: (mesh, label `app`) of control plane pods that are started anew after the changes and again after taking
-    them back, where the product does not look twice at what it has. api: body for the API servers' fault switch, from
-    the share of requests.
+    restart: (mesh, label `app`) of control plane pods that are started anew, one after the other, when the changes are
+    made and again when they are taken back: the product keeps what it trusted and what it connected. api: body for the
+    API servers' fault switch, from the share of requests.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Fault:
     api: Callable[[float], Mapping[str, Any]] | None = None
 
     async def inject(self, lab: RunningLab) -> None:
-        """Returns when the objects are changed; the product takes its time to notice.
+        """Returns when the objects are changed and what is to be restarted is; the product takes its time to notice.
 
         LabError when the fault is in force already, when another in force holds an object that this one changes, or
         when an object is missing; what was changed until then is put back.
@@ -75,7 +75,8 @@ class Fault:
         await self._restart(lab)
 
     async def _restart(self, lab: RunningLab) -> None:
-        await asyncio.gather(*(restart_pods(lab.clusters[mesh], SYSTEM[mesh], app) for mesh, app in self.restart))
+        for mesh, app in self.restart:
+            await restart_pods(lab.clusters[mesh], SYSTEM[mesh], app)
 
 
 async def _switch(lab: RunningLab, body: Mapping[str, Any]) -> None:

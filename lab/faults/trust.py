@@ -44,21 +44,21 @@ def faults() -> list[Fault]:
             "mesh2's peer gives mesh1 a trust domain that mesh1 does not have",
             "F22, product 1",
             (peer("mesh2", {"security": {"trustDomain": "mesh1.example"}}),),
-            restart=INGRESSES,
+            restart=(("mesh2", "istiod"), *INGRESSES),
         ),
         Fault(
             "wrong-trust-domain-export",
             "mesh1's peer gives mesh2 a trust domain that mesh2 does not have",
             "F22, product 1",
             (peer("mesh1", {"security": {"trustDomain": "mesh2.example"}}),),
-            restart=INGRESSES,
+            restart=(("mesh1", "istiod"), *INGRESSES),
         ),
         Fault(
             "own-trust-domain-import",
             "mesh2's peer gives mesh1 the trust domain of mesh2, so mesh1's root is never looked up",
             "F21, product 2",
             (peer("mesh2", {"security": {"trustDomain": "mesh2.local"}}),),
-            restart=INGRESSES,
+            restart=(("mesh2", "istiod"), *INGRESSES),
         ),
         Fault(
             "wrong-clientid-export",
@@ -122,6 +122,6 @@ def faults() -> list[Fault]:
             "the ConfigMap with mesh1's root holds an empty text in mesh2",
             "F18, product 5",
             (root("mesh2", ""),),
-            restart=INGRESSES,
+            restart=(("mesh2", "istiod"), *INGRESSES),
         ),
     ]
