@@ -1,11 +1,242 @@
-"""index.html: one self-contained file, readable without JavaScript."""
+"""index.html: one self-contained file, readable without JavaScript, drawn from the report's content alone."""
 
 from __future__ import annotations
 
-from html import escape
+from importlib import resources
 from typing import Any
 
+from harness.report.figures_page import split_section, traffic_section
+from harness.report.markup import Markup, element, join, table
+from harness.report.timeline_svg import timeline
 
-def page(content: dict[str, Any]) -> str:
+Json = dict[str, Any]
+
+_VERDICTS = {
+    "success": ("Conformant", "good"),
+    "failure": ("Not conformant", "bad"),
+    "partial": ("Incomplete", "unsure"),
+    "unknown": ("Unknown", "unsure"),
+}
+_RESULTS = {
+    "passed": ("✓ passed", "good"),
+    "failed": ("✗ failed", "bad"),
+    "skipped": ("– skipped", "unsure"),
+    "not-run": ("· not run", "unsure"),
+}
+_STATES = {"ok": ("✓ ok", "good"), "broken": ("✗ broken", "bad"), "unknown": ("? unknown", "unsure")}
+_PROFILES = {"install": "Installation", "fed": "Federation", "split": "Traffic split"}
+
+
+def page(content: Json) -> str:
     """The page of `document`'s content; every text in it is escaped."""
-    return f"<!DOCTYPE html><title>Report</title><p>{escape(content['summary'])}</p>"
+    word, kind = _VERDICTS[content["result"]]
+    body = element(
+        "body",
+        element("header", _verdict(content, word, kind), _contents(content), class_=kind),
+        element(
+            "main",
+            _cause(content["diagnosis"]),
+            _meshes(content),
+            split_section(content["split"]),
+            _requirements(content),
+            traffic_section(content["split"]),
+            _diagnosis(content["diagnosis"]),
+            _timeline(content),
+            _evidence(content),
+            _reproduce(content),
+        ),
+        element("footer", f"{content['kind']} {content['apiVersion']}, ", element("code", content["digest"])),
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{word}: OSSM federation"),
+        element("style", Markup(resources.files("harness.report").joinpath("page.css").read_text(encoding="utf-8"))),
+    )
+    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+
+
+def badge(word: str, kind: str) -> Markup:
+    """A word with its colour; the word says it all without."""
+    return element("span", word, class_=f"badge {kind}")
+
+
+def _verdict(content: Json, word: str, kind: str) -> Markup:
+    run = content["run"]
+    when = f"{run['started'][:16].replace('T', ' ')} UTC"
+    took = f", {run['seconds']:.0f} s" if run["seconds"] else ""
+    suite = f", suite {run['suite']}" if run["suite"] else ""
+    return element(
+        "div",
+        element("p", "OpenShift Service Mesh federation", class_="kicker"),
+        element("h1", word, class_=f"verdict {kind}"),
+        element("p", content["summary"], class_="summary"),
+        element("p", f"{when}{took}{suite}", class_="when"),
+    )
+
+
+def _contents(content: Json) -> Markup:
+    links = [("meshes", "Meshes"), ("split", "Split"), ("requirements", "Requirements"), ("traffic", "Traffic")]
+    links += [("diagnosis", "Diagnosis")] if content["diagnosis"] else []
+    links += [("timeline", "Timeline"), ("evidence", "Evidence"), ("reproduce", "Reproduce")]
+    return element("nav", [element("a", word, href=f"#{name}") for name, word in links], aria_label="Sections")
+
+
+def section(name: str, title: str, *children: object) -> Markup:
+    """A section with its heading and anchor."""
+    return element("section", element("h2", title), *children, id=name)
+
+
+def _cause(diagnosis: Json | None) -> Markup | None:
+    cause = (diagnosis or {}).get("cause")
+    if not cause:
+        return None
+    return element(
+        "section",
+        element("h2", f"Cause, on {cause.get('side', '')}"),
+        element("p", cause.get("sentence", ""), class_="sentence"),
+        element("p", element("strong", "Remedy: "), cause.get("remedy", "")),
+        class_="cause",
+    )
+
+
+def _meshes(content: Json) -> Markup:
+    cards = [_mesh(mesh) for mesh in content["meshes"]]
+    entry = content["entry"]
+    children: list[object] = [element("div", cards, class_="cards")] if cards else [_none("No cluster was reached.")]
+    if entry["url"]:
+        children.append(element("p", "productpage: ", element("code", entry["url"]), f" by {entry['by']}"))
+    children += [element("p", line, class_="warn") for line in content["unsettled"]]
+    return section("meshes", "Meshes", *children)
+
+
+def _mesh(mesh: Json) -> Markup:
+    facts = [
+        ("OSSM", mesh["ossm"] + (f" (asked for {mesh['asked']})" if mesh["asked"] else "")),
+        ("Kubernetes", mesh["kubernetes"]),
+        ("API server", mesh["server"]),
+        ("Ingress", mesh["ingress"]),
+        ("Not read", mesh["problem"]),
+    ]
+    return element(
+        "div",
+        element("h3", mesh["name"]),
+        element("dl", [[element("dt", name), element("dd", value)] for name, value in facts if value.strip()]),
+        class_=f"card {mesh['name']}",
+    )
+
+
+def _requirements(content: Json) -> Markup:
+    groups = [_profile(profile, content["requirements"]) for profile in content["profiles"]]
+    return section("requirements", "Requirements", *groups)
+
+
+def _profile(profile: Json, requirements: list[Json]) -> Markup:
+    mine = [entry for entry in requirements if entry["profile"] == profile["name"]]
+    title = _PROFILES.get(profile["name"], profile["name"])
+    levels = [level for level in ("core", "extended") if sum(profile[level]["statistics"].values())]
+    badges = [
+        [badge(f"{level}: {profile[level]['result']}", _VERDICTS[profile[level]["result"]][1]), " "] for level in levels
+    ]
+    rows = [_requirement(entry) for entry in mine]
+    head = ("Id", "Promise", "Result", "Seconds")
+    return join([element("h3", title, " ", badges), table(head, rows, f"{title}: requirements", class_="requirements")])
+
+
+def _requirement(entry: Json) -> list[object]:
+    word, kind = _RESULTS[entry["result"]]
+    promise: list[object] = [entry["title"]]
+    if entry["level"] != "core":
+        promise.append(element("span", f" {entry['level']}", class_="level"))
+    if entry["reason"]:
+        promise.append(element("pre", entry["reason"], class_="reason"))
+    links = [_link(reference) for reference in entry["evidence"]]
+    if links:
+        promise.append(element("p", "Evidence: ", [[link, " "] for link in links], class_="links"))
+    seconds = sum(test["seconds"] for test in entry["tests"])
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in entry["id"])
+    return [
+        element("td", element("a", entry["id"], href=f"#r-{name}", id=f"r-{name}"), class_="id"),
+        element("td", promise),
+        element("td", badge(word, kind), class_="result"),
+        element("td", f"{seconds:.1f}" if entry["tests"] else "", class_="number"),
+    ]
+
+
+def _link(reference: str) -> Markup:
+    kind, _, index = reference.partition("/")
+    return element("a", f"{kind} {int(index) + 1}" if index.isdigit() else kind, href=f"#{reference.replace('/', '-')}")
+
+
+def _diagnosis(diagnosis: Json | None) -> Markup | None:
+    if not diagnosis:
+        return None
+    cause = diagnosis.get("cause")
+    rows = [
+        [
+            element("td", badge(*_STATES.get(link.get("state", ""), _STATES["unknown"])), class_="result"),
+            element("td", link.get("name", "")),
+            element("td", link.get("side", "")),
+            element("td", link.get("looked_at", "")),
+            element("td", link.get("seen", "")),
+        ]
+        for link in diagnosis.get("links", [])
+    ]
+    said = f"Cause: {cause.get('id', '')}" if cause else "No link of the chain is broken."
+    head = ("State", "Link", "Side", "Looked at", "Seen")
+    return section(
+        "diagnosis",
+        "Diagnosis",
+        element("p", said),
+        table(head, rows, "Diagnosis: the links of the chain, in order", class_="diagnosis"),
+    )
+
+
+def _timeline(content: Json) -> Markup:
+    chart = timeline(content)
+    rows = [
+        [element("td", f"{step['seconds']:.1f}", class_="number"), step["mesh"], step["step"]]
+        for step in content["timings"]["steps"]
+    ]
+    steps = element(
+        "details", element("summary", "All steps"), table(("Seconds", "Mesh", "Step"), rows, "Steps of the run")
+    )
+    children = [element("div", chart, class_="scroll", tabindex="0"), steps if rows else None]
+    return section("timeline", "Timeline", *(children if chart else [_none("Nothing was timed.")]))
+
+
+def _evidence(content: Json) -> Markup:
+    rows = [
+        [
+            element(
+                "td",
+                element("a", str(entry["file"]), href=str(entry["file"])) if _local(entry) else entry.get("file", ""),
+            ),
+            entry.get("mesh", ""),
+            entry.get("what", ""),
+            element("td", entry.get("bytes", ""), class_="number"),
+        ]
+        for entry in content["evidence"]
+    ]
+    found = table(("File", "Mesh", "What", "Bytes"), rows, "Evidence files") if rows else _none("No evidence was kept.")
+    return section("evidence", "Evidence", found)
+
+
+def _local(entry: Json) -> bool:
+    """Whether a file is one beside the page; anything else is shown, but not linked."""
+    file = str(entry.get("file", ""))
+    return bool(file) and ":" not in file and not file.startswith("/") and ".." not in file.split("/")
+
+
+def _reproduce(content: Json) -> Markup:
+    options = content["run"]["options"]
+    facts = [[element("dt", element("code", name)), element("dd", value)] for name, value in options.items()]
+    return section(
+        "reproduce", "Reproduce", element("pre", content["reproduce"]), element("dl", facts) if facts else None
+    )
+
+
+def _none(text: str) -> Markup:
+    return element("p", text, class_="none")

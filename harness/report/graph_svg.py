@@ -1,0 +1,159 @@
+"""The traffic of one measured split as a service graph: both meshes as boxes, calls as arrows with their counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.report.markup import Markup, element
+
+_COLUMN, _ROW = 172, 92
+_NODE_WIDTH, _NODE_HEIGHT = 124, 44
+_LEFT, _TOP, _PAD = 14, 62, 24
+_THICKEST = 7.0
+
+Json = dict[str, Any]
+NodeKey = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Place:
+    x: float
+    y: float
+
+
+def layout(edges: list[Json]) -> dict[NodeKey, tuple[int, int]]:
+    """(column, row) of every node, from left to right along the calls; what goes to the other mesh is below."""
+    columns: dict[NodeKey, int] = {}
+    for edge in edges:  # in order of the path, so a source is placed before its targets
+        source, target = key(edge["from"]), key(edge["to"])
+        columns.setdefault(source, 0)
+        columns[target] = max(columns.get(target, 0), columns[source] + 1)
+    home = _home(edges)
+    # The last workload at home stands beside the gateways that lead away from it.
+    last = max((column for (mesh, _), column in columns.items() if mesh in ("", home)), default=0)
+    places: dict[NodeKey, tuple[int, int]] = {}
+    taken: dict[int, int] = {}
+    for node, column in sorted(columns.items(), key=lambda item: (item[1], _leads_away(item[0], edges), item[0])):
+        mesh = node[0]
+        column = min(column, last) if mesh in ("", home) else column
+        row = taken.get(column, 0)
+        taken[column] = row + 1
+        places[node] = column, row
+    return places
+
+
+def key(node: Json) -> NodeKey:
+    return node["mesh"], node["name"]
+
+
+def _home(edges: list[Json]) -> str:
+    """The mesh the client calls."""
+    return next((edge["to"]["mesh"] for edge in edges if not edge["from"]["mesh"]), "")
+
+
+def _leads_away(node: NodeKey, edges: list[Json]) -> bool:
+    return any(key(edge["from"]) == node and edge["to"]["mesh"] not in ("", node[0]) for edge in edges)
+
+
+def service_graph(edges: list[Json], title: str) -> Markup:
+    """SVG of edges as in the report's `split[].traffic`; '' without edges."""
+    if not edges:
+        return Markup("")
+    grid = layout(edges)
+    rows = max(row for _, row in grid.values()) + 1
+    places = {node: _place(column, row, _rows_of(grid, column), rows) for node, (column, row) in grid.items()}
+    width = max(place.x for place in places.values()) + _NODE_WIDTH + _LEFT + _PAD
+    height = _TOP + rows * _ROW
+    most = max(edge["requests"] for edge in edges)
+    return element(
+        "svg",
+        element("title", title),
+        element("desc", "; ".join(_sentence(edge) for edge in edges)),
+        [_mesh_box(mesh, places, height) for mesh in sorted({mesh for mesh, _ in places if mesh})],
+        [_edge(edge, places, most) for edge in edges],
+        [_node(node, place, edges) for node, place in places.items()],
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+        class_="graph",
+        role="img",
+        style=f"min-width:{width * 0.72:.0f}px",
+    )
+
+
+def _rows_of(grid: dict[NodeKey, tuple[int, int]], column: int) -> int:
+    return sum(1 for other, _ in grid.values() if other == column)
+
+
+def _place(column: int, row: int, rows_here: int, rows: int) -> _Place:
+    offset = (rows - rows_here) / 2
+    return _Place(_LEFT + column * _COLUMN, _TOP + (row + offset) * _ROW + (_ROW - _NODE_HEIGHT) / 2)
+
+
+def _mesh_box(mesh: str, places: dict[NodeKey, _Place], height: float) -> Markup:
+    xs = [place.x for (owner, _), place in places.items() if owner == mesh]
+    left, right = min(xs) - 18, max(xs) + _NODE_WIDTH + 18
+    return element(
+        "g",
+        element("rect", x=left, y=8, width=right - left, height=height - 16, rx=10, class_=f"mesh {mesh}"),
+        element("text", mesh, x=left + 14, y=32, class_=f"mesh-name {mesh}"),
+    )
+
+
+def _node(node: NodeKey, place: _Place, edges: list[Json]) -> Markup:
+    mesh, name = node
+    inbound = [edge for edge in edges if key(edge["to"]) == node]
+    received, failed = sum(edge["requests"] for edge in inbound), sum(edge["failed"] for edge in inbound)
+    under = f"{received} requests" if inbound else "probes"
+    return element(
+        "g",
+        element(
+            "rect",
+            *([element("title", f"{mesh} {name}: {under}, {failed} failed")]),
+            x=place.x,
+            y=place.y,
+            width=_NODE_WIDTH,
+            height=_NODE_HEIGHT,
+            rx=6,
+            class_=f"node {'bad' if failed else ''} {mesh or 'client'}",
+        ),
+        element("text", _short(name), x=place.x + _NODE_WIDTH / 2, y=place.y + 19, class_="node-name"),
+        element("text", under, x=place.x + _NODE_WIDTH / 2, y=place.y + 34, class_="node-count"),
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 19 else name[:18] + "…"
+
+
+def _edge(edge: Json, places: dict[NodeKey, _Place], most: int) -> Markup:
+    source, target = places[key(edge["from"])], places[key(edge["to"])]
+    x1, y1 = source.x + _NODE_WIDTH, source.y + _NODE_HEIGHT / 2
+    x2, y2 = target.x - 7, target.y + _NODE_HEIGHT / 2
+    bend = (x1 + x2) / 2
+    thickness = 1.2 + (_THICKEST - 1.2) * edge["requests"] / most
+    failed = edge["failed"]
+    kind = "edge" if not failed else ("edge bad" if failed == edge["requests"] else "edge partly")
+    label = f"{edge['requests']}" + (f" · {failed} failed" if failed else "")
+    middle = (y1 + y2) / 2
+    # Beside the steep part of the curve a label would stand on the line, so it is above the end that is its own.
+    label_x, label_y = (bend, y1 - 7 - thickness / 2) if abs(y1 - y2) < 1 else (x2 - 14, y2 - 8 - thickness / 2)
+    anchor = "middle" if abs(y1 - y2) < 1 else "end"
+    if middle < y1 and anchor == "end":
+        label_y = y2 - 6 - thickness / 2
+    return element(
+        "g",
+        element("title", _sentence(edge)),
+        element(
+            "path",
+            d=f"M{x1:.1f},{y1:.1f} C{bend:.1f},{y1:.1f} {bend:.1f},{y2:.1f} {x2:.1f},{y2:.1f}",
+            class_=kind,
+            style=f"stroke-width:{thickness:.1f}",
+        ),
+        element("path", d=f"M{x2 - 1:.1f},{y2 - 5:.1f} l8,5 l-8,5 z", class_=f"{kind} head"),
+        element("text", label, x=label_x, y=label_y, class_=f"label {kind}", text_anchor=anchor),
+    )
+
+
+def _sentence(edge: Json) -> str:
+    names = [f"{edge[end]['mesh']} {edge[end]['name']}".strip() for end in ("from", "to")]
+    return f"{names[0]} to {names[1]}: {edge['requests']} requests, {edge['failed']} failed"
