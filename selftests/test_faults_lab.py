@@ -1,18 +1,26 @@
-"""Each fault that was captured on a real federation, made in the lab: the same statuses, pages, flags and log lines."""
+"""Faults in a provisioned lab: what was captured on a real federation comes back, and everything can be taken back."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import ssl
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness import kinds
 from harness.envoy import AccessLine, parse_access_line
 from lab.faults import CATALOGUE
+from lab.faults.changes import Change, Ledger
 from lab.faults.fault import Fault
 from lab.running import RunningLab
+from lab.supervisor import LabError, command
 from selftests.conftest import OBSERVED
 from selftests.support.federation import SETS, LiveFederation
 from selftests.support.lab import start_lab, stop_lab
@@ -129,3 +137,118 @@ def test_a_captured_fault_looks_as_captured_and_goes_away(observed, directory, f
     federation.until(lambda: wanted - watch_failures(federation.istiod_log("mesh2")[lines_before:]), set())
     do(directory, "revert", CATALOGUE[name])
     federation.until(federation.healthy, True)
+
+
+def contents(api_objects: list[Any]) -> list[Any]:
+    """Objects without what the server and controllers say of them."""
+    found = []
+    for obj in api_objects:
+        if obj is None:
+            found.append(None)
+            continue
+        annotations = obj["metadata"].get("annotations") or {}
+        kept = {key: value for key, value in annotations.items() if key != "deployment.kubernetes.io/revision"}
+        body = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+        found.append({**body, "labels": obj["metadata"].get("labels"), "annotations": kept})
+    return found
+
+
+def changed_by(directory: Path, fault: Fault) -> list[Any]:
+    """What a fault changes, as it is now: the contents of its objects and the API servers' fault switches."""
+
+    async def read() -> list[Any]:
+        async with RunningLab(directory) as lab:
+            switches = [await api.request("GET", "/lab/faults") for api in lab.clusters.values()]
+            targets = [change.target for change in fault.changes]
+            found = [await lab.clusters[item.mesh].find(item.kind, item.name, item.namespace) for item in targets]
+            return [*contents(found), *({"rate": switch["rate"]} for switch in switches)]
+
+    return asyncio.run(read())
+
+
+@pytest.mark.usefixtures("federation")
+@pytest.mark.parametrize("name", sorted(set(CATALOGUE) - set(CAPTURED)))
+def test_what_a_fault_changes_it_puts_back(directory, name):
+    fault = replace(CATALOGUE[name], restart=())
+    before = changed_by(directory, fault)
+    do(directory, "inject", fault)
+    assert name in Ledger(directory).active()
+    assert changed_by(directory, fault) != before
+    do(directory, "revert", fault)
+    assert changed_by(directory, fault) == before
+    assert Ledger(directory).active() == []
+
+
+def ask(federation: LiveFederation, tls: ssl.SSLContext | None) -> bytes:
+    """First bytes that mesh1's discovery answers somebody without a certificate, with or without TLS; b'' for none."""
+    service = federation.clusters["mesh1"].get(kinds.SERVICE, "mesh2-ingress", "mesh1-system")
+    address = service["status"]["loadBalancer"]["ingress"][0]["ip"]
+    try:
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(socket.create_connection((address, 8188), timeout=10))
+            if tls:
+                sock = stack.enter_context(
+                    tls.wrap_socket(sock, server_hostname="discovery.mesh2-system.svc.mesh1.local")
+                )
+            sock.sendall(b"GET /v1/services/ HTTP/1.1\r\nHost: stranger\r\n\r\n")
+            return sock.recv(15)
+    except OSError:
+        return b""
+
+
+def anyone() -> ssl.SSLContext:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return tls
+
+
+STRANGERS = {"plaintext-at-ingress": lambda: None, "foreign-client-accepted": anyone}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_strangers_are_let_in_only_while_the_fault_is_in_force(directory, federation, name):
+    federation.until(lambda: ask(federation, STRANGERS[name]()), b"")
+    do(directory, "inject", CATALOGUE[name])
+    federation.until(lambda: ask(federation, STRANGERS[name]()), b"HTTP/1.1 200 OK")
+    federation.until(federation.healthy, True)
+    do(directory, "revert", CATALOGUE[name])
+    federation.until(lambda: ask(federation, STRANGERS[name]()), b"")
+    federation.until(federation.healthy, True)
+
+
+def fault_command(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = command("fault", *arguments, "--directory", str(directory))
+    return subprocess.run(line, capture_output=True, text=True, timeout=60)
+
+
+def test_one_process_breaks_and_another_mends(directory, federation):
+    def weights() -> list[int]:
+        split = federation.clusters["mesh2"].get(kinds.VIRTUAL_SERVICE, "ratings-split", "mesh2-bookinfo")
+        return [entry["weight"] for entry in split["spec"]["http"][0]["route"]]
+
+    assert weights() == [50, 50]
+    assert fault_command(directory, "split-60-40").returncode == 0
+    assert weights() == [60, 40]
+    assert fault_command(directory).stdout == "split-60-40\n"
+    again = fault_command(directory, "split-60-40")
+    assert again.returncode == 1
+    assert "in force already" in again.stderr
+    other = fault_command(directory, "split-90-10")
+    assert other.returncode == 1
+    assert "split-90-10 changes what split-60-40 changed" in other.stderr
+    assert weights() == [60, 40]
+    assert fault_command(directory, "split-60-40", "--off").returncode == 0
+    assert weights() == [50, 50]
+    assert "not in force" in fault_command(directory, "split-60-40", "--off").stderr
+
+
+@pytest.mark.usefixtures("federation")
+def test_a_fault_that_cannot_be_made_leaves_nothing_changed(directory):
+    known = CATALOGUE["wrong-service-port-import"].changes[0]
+    missing = Change(known.target._replace(name="nobody"), known.edit)
+    fault = Fault("impossible", "", "", (known, missing))
+    before = changed_by(directory, fault)
+    with pytest.raises(LabError, match="ServiceMeshPeer mesh2-system/nobody of mesh2 is not there"):
+        do(directory, "inject", fault)
+    assert changed_by(directory, fault) == before
+    assert Ledger(directory).active() == []
