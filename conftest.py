@@ -8,24 +8,21 @@ from typing import Any
 
 import pytest
 
-from harness.cluster import Cluster
+from fixtures.settings import SETTINGS, usage_error
 from harness.options import OPTIONS, OptionErrors, Settings, read_settings, value_of
-from harness.preflight import preflight
-from harness.transport import ClusterError
 
 pytest_plugins = [
     "fixtures.reporting",
     "fixtures.report",
+    "fixtures.preparing",
     "fixtures.clusters",
+    "fixtures.ownership",
     "fixtures.meshes",
     "fixtures.federation",
     "fixtures.bookinfo",
     "fixtures.peering",
     "fixtures.traffic",
 ]
-
-_PREFLIGHT_PATIENCE = 3.0  # seconds; a person waits for the answer
-SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,14 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[SETTINGS] = read_settings(values, given)
     except OptionErrors as error:
-        raise _usage_error(error.problems) from None
+        raise usage_error(error.problems) from None
     if getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("-n: one federation cannot be tested by several processes at once; leave it out")
     signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _usage_error(problems: list[str]) -> pytest.UsageError:
-    return pytest.UsageError("\n".join(["this run cannot begin:", *problems]))
 
 
 def _interrupt(*_: object) -> None:
@@ -69,26 +62,6 @@ def _interrupt(*_: object) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"federation: {config.stash[SETTINGS]}"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Before the first test: everything that stands in the way, at once, when a test needs the clusters."""
-    settings = session.config.stash[SETTINGS]
-    needed = any("clusters" in getattr(item, "fixturenames", ()) for item in session.items)
-    if settings.kubeconfigs is None or not needed or session.config.getoption("collectonly"):
-        return
-    clusters, problems = {}, []
-    for number, (path, context) in enumerate(zip(settings.kubeconfigs, settings.contexts, strict=True), 1):
-        try:
-            clusters[f"mesh{number}"] = Cluster(f"mesh{number}", path, context, _PREFLIGHT_PATIENCE)
-        except ClusterError as error:
-            problems.append(str(error))
-    problems += preflight(clusters)
-    for cluster in clusters.values():
-        cluster.close()
-    if problems:
-        raise _usage_error(problems)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -94,10 +94,11 @@ class Cluster:
         path = kind.path(meta.get("namespace"), meta["name"])
         return self._transport.request("PATCH", path, params, obj, "application/apply-patch+yaml")
 
-    def create(self, obj: Object) -> Object:
-        """Raises Conflict where the object exists already."""
+    def create(self, obj: Object, dry_run: bool = False) -> Object:
+        """Raises Conflict where the object exists already; with `dry_run` it is only checked, by webhooks too."""
         path = kind_of(obj).path(obj["metadata"].get("namespace"))
-        return self._transport.request("POST", path, {"fieldManager": FIELD_MANAGER}, obj)
+        params = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        return self._transport.request("POST", path, params, obj, repeat=dry_run)
 
     def patch(
         self, kind: Kind, name: str, namespace: str | None, change: Object, subresource: str | None = None
@@ -229,6 +230,10 @@ class Cluster:
             return any(resource["name"] == kind.plural for resource in resources)
         return False
 
+    def groups(self) -> set[str]:
+        """Names of the API groups that are served, the core group left out."""
+        return {group["name"] for group in self._transport.request("GET", "/apis").get("groups") or []}
+
     def uid(self) -> str:
         """What tells two clusters apart: the uid of namespace kube-system."""
         return self.get(NAMESPACE, "kube-system")["metadata"]["uid"]
@@ -236,6 +241,15 @@ class Cluster:
     def version(self) -> str:
         """Version of Kubernetes, such as `v1.27.3`."""
         return self._transport.request("GET", "/version")["gitVersion"]
+
+    def clock_offset(self) -> float:
+        """Seconds the API server's clock is ahead of ours, to about a second."""
+        self.version()
+        return self._transport.clock_offset
+
+    def now(self) -> datetime:
+        """The time of the API server, by its last answer, to about a second; UTC."""
+        return datetime.now(UTC) + timedelta(seconds=self._transport.clock_offset)
 
     def allowed(self, verb: str, kind: Kind, subresource: str = "", namespace: str = "") -> bool:
         """Whether this user may do something, by SelfSubjectAccessReview; everywhere without `namespace`."""

@@ -42,6 +42,12 @@ EVENT = Kind("v1", "Event", "events")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
+CLUSTER_VERSION = Kind("config.openshift.io/v1", "ClusterVersion", "clusterversions", namespaced=False)
+_ADMISSION = "admissionregistration.k8s.io/v1"
+WEBHOOK_KINDS = (
+    Kind(_ADMISSION, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", namespaced=False),
+    Kind(_ADMISSION, "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", namespaced=False),
+)
 ROUTE = Kind("route.openshift.io/v1", "Route", "routes")
 
 CONTROL_PLANE = Kind("maistra.io/v2", "ServiceMeshControlPlane", "servicemeshcontrolplanes")

@@ -95,3 +95,13 @@ def cluster_local(mesh: MeshNames) -> IngressAddress:
     return IngressAddress(
         tuple(remote["addresses"]), remote["discoveryPort"], remote["servicePort"], "Service in the same cluster"
     )
+
+
+def scenario(mesh: MeshNames) -> list[Object]:
+    """Every object of one mesh's scenario by name, with placeholder address and root."""
+    nowhere = cluster_local(mesh)
+    return [
+        *control_plane(mesh, None, set()),
+        *federation(mesh, nowhere, ""),
+        *bookinfo(mesh),
+    ]

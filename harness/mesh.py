@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.cluster import Cluster
 from harness.kinds import POD, SERVICE
@@ -97,7 +97,8 @@ class Mesh(MeshNames):
     """One provisioned mesh.
 
     version: `spec.version` such as `v2.1`; release: what is installed, such as `2.1.6`; ingress: where the other
-    mesh reaches it; reachable: whether that address means something outside the cluster too.
+    mesh reaches it; reachable: whether that address means something outside the cluster too; patience: seconds that
+    waits for istiod and the proxies may take, None for what the version may need.
     """
 
     cluster: Cluster
@@ -105,10 +106,11 @@ class Mesh(MeshNames):
     release: str
     ingress: IngressAddress
     reachable: bool = True
+    patience: float | None = None
 
     @property
     def bounds(self) -> Bounds:
-        return bounds(self.release or self.version)
+        return bounds(self.release or self.version).settled_within(self.patience)
 
     def istiod_pods(self) -> list[dict]:
         """istiod's running pods."""
@@ -164,6 +166,12 @@ class Federation:
 
     def peer_of(self, mesh: MeshNames) -> Mesh:
         return self.mesh(mesh.peer)
+
+    def with_patience(self, seconds: float | None) -> Federation:
+        """The same, with the patience of both meshes set; see Mesh."""
+        return replace(
+            self, mesh1=replace(self.mesh1, patience=seconds), mesh2=replace(self.mesh2, patience=seconds)
+        )
 
 
 @dataclass(frozen=True)

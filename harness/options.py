@@ -68,6 +68,20 @@ OPTIONS = (
     ),
     Option("--federation-keep", "what stays after the run: never, failure or always", "never", metavar="WHEN"),
     Option("--federation-adopt", "verify what is installed, provision nothing", switch=True),
+    Option("--federation-plan", "look at both clusters, say what would be created, and stop", switch=True),
+    Option("--federation-sweep", "remove what earlier runs left behind, and stop", switch=True),
+    Option(
+        "--kind-bootstrap",
+        "directory of manifests applied to each kind cluster first: the operator and its kinds",
+        metavar="DIR",
+    ),
+    Option(
+        "--federation-settle",
+        "seconds that waits for istiod, proxies and the first page may take; what the version may need if absent",
+        "",
+        "FEDERATION_SETTLE",
+        metavar="SECONDS",
+    ),
     Option("--federation-profile", "profiles to run, by comma; core is always run", "core", metavar="NAMES"),
     Option("--federation-report", "directory for report, page and evidence", metavar="DIR"),
     Option("--ossm-version", "spec.version to install, v2.1 to v2.6; the operator's newest if absent", metavar="V"),
@@ -92,13 +106,20 @@ class SplitSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of a run, checked. kubeconfigs and contexts are those of mesh1 and mesh2, None for the lab."""
+    """The options of a run, checked. kubeconfigs and contexts are those of mesh1 and mesh2, None for the lab.
+
+    settle: seconds, None for what the version may need.
+    """
 
     clusters: str
     kubeconfigs: tuple[Path, Path] | None
     contexts: tuple[str | None, str | None]
     keep: str
     adopt: bool
+    plan: bool
+    sweep: bool
+    kind_bootstrap: Path | None
+    settle: float | None
     profiles: tuple[str, ...]
     report: Path | None
     ossm_version: str | None
@@ -135,6 +156,10 @@ def read_settings(values: Mapping[str, Any], given: Collection[str] = ()) -> Set
         contexts=(values.get("mesh1_context") or None, values.get("mesh2_context") or None),
         keep=found.choice("federation_keep", KEEP),
         adopt=bool(values.get("federation_adopt")),
+        plan=bool(values.get("federation_plan")),
+        sweep=bool(values.get("federation_sweep")),
+        kind_bootstrap=found.bootstrap(clusters),
+        settle=found.number("federation_settle", float, 0, 3600) if found.text("federation_settle") else None,
         profiles=found.profiles(),
         report=found.report(),
         ossm_version=found.choice("ossm_version", KNOWN) or None,
@@ -148,6 +173,10 @@ def read_settings(values: Mapping[str, Any], given: Collection[str] = ()) -> Set
     )
     if settings.adopt and settings.clusters == "embedded":
         found.problems.append("--federation-adopt: the embedded lab starts empty, there is nothing to adopt")
+    if settings.sweep and settings.kubeconfigs is None:
+        found.problems.append("--federation-sweep: needs --mesh1-kubeconfig and --mesh2-kubeconfig")
+    if settings.sweep and settings.plan:
+        found.problems.append("--federation-sweep, --federation-plan: only one of them at a time")
     if found.problems:
         raise OptionErrors(found.problems)
     return settings
@@ -195,6 +224,21 @@ class _Reader:
             self.problems.append(f"--federation-profile: {unknown} is none of {', '.join(PROFILES)}")
         return tuple(dict.fromkeys(["core", *asked]))
 
+    def bootstrap(self, clusters: str) -> Path | None:
+        value = self.text("kind_bootstrap")
+        if not value:
+            if clusters == "kind":
+                self.problems.append(
+                    "--kind-bootstrap: missing; a new kind cluster has no operator. Give the directory with the "
+                    "manifests of the operator and its kinds"
+                )
+            return None
+        if clusters != "kind":
+            self.refuse("kind_bootstrap", "is only for --federation-clusters kind")
+        elif not any(Path(value).glob("*.y*ml")):
+            self.refuse("kind_bootstrap", "is not a directory with YAML files")
+        return Path(value)
+
     def report(self) -> Path | None:
         value = self.text("federation_report")
         if value and Path(value).exists() and not Path(value).is_dir():
@@ -203,8 +247,6 @@ class _Reader:
 
     def sources(self) -> tuple[tuple[Path, Path] | None, str]:
         asked = self.choice("federation_clusters", CLUSTERS)
-        if asked == "kind":
-            self.refuse("federation_clusters", "is not built yet; create the clusters and give their kubeconfigs")
         files = [self.text("mesh1_kubeconfig"), self.text("mesh2_kubeconfig")]
         if not any(files):
             if asked == "kubeconfig":

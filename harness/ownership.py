@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 from harness import manifests
 from harness.cluster import Cluster
 from harness.kinds import Kind, kind_of
+from harness.lease import RunLeases
 from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL
 from harness.mesh import MESH1, MESH2, MeshNames
 from harness.progress import Progress
 from harness.transport import NotFound, Object, Objects
 from harness.versions import Bounds
+from harness.waiting import Cancelled
 
 
 def new_run_id() -> str:
@@ -41,50 +44,107 @@ def _stages(names: MeshNames) -> Iterator[Objects]:
         yield [obj for obj in control_plane if obj["kind"] == kind]
 
 
+class Removal:
+    """Removes, in both meshes at once, what `mine` says yes to; `give_up` ends it from any thread or signal handler."""
+
+    def __init__(
+        self, clusters: Mapping[str, Cluster], mine: Callable[[Object], bool], progress: Progress, timeout: float
+    ) -> None:
+        self._clusters, self._mine, self._progress, self._timeout = clusters, mine, progress, timeout
+        self._given_up = Event()
+        self.removed: list[str] = []
+
+    def give_up(self) -> None:
+        """Asks nothing more of the clusters: `run` raises Cancelled."""
+        self._given_up.set()
+        for cluster in self._clusters.values():
+            cluster.interrupt()
+
+    def run(self) -> None:
+        """Deletes stage by stage, each when the one before is gone, finalizers included.
+
+        What is not ours stays. Raises WaitTimeout naming what does not go away and why, ClusterError, Cancelled.
+        """
+        with ThreadPoolExecutor(2, thread_name_prefix="removal") as pool:
+            tasks = [pool.submit(self._remove, self._clusters[names.name], names) for names in (MESH1, MESH2)]
+        for task in tasks:
+            task.result()
+
+    def _remove(self, cluster: Cluster, names: MeshNames) -> None:
+        for stage in _stages(names):
+            ours = [found for obj in stage if (found := _find(cluster, obj)) and self._mine(found[1])]
+            if ours:
+                kinds = ", ".join(sorted({str(kind) for kind, _ in ours}))
+                self._progress.step(names.name, f"removing {kinds}")
+            for kind, obj in ours:
+                self._check()
+                cluster.delete(kind, obj["metadata"]["name"], obj["metadata"].get("namespace"))
+            for kind, obj in ours:
+                self._check()
+                _wait_gone(cluster, kind, obj, self._timeout)
+                self.removed.append(f"{names.name}: {described(obj)}")
+        self._progress.step(names.name, "removed")
+
+    def _check(self) -> None:
+        if self._given_up.is_set():
+            raise Cancelled
+
+
 def teardown(clusters: Mapping[str, Cluster], run_id: str, progress: Progress) -> None:
     """Deletes what this run created, in both meshes at once, and waits until it is gone.
 
-    What is not ours stays: a namespace that was there before, another run's objects. Raises WaitTimeout naming what
-    does not go away, and why.
+    What is not ours stays: a namespace that was there before, another run's objects. Raises as Removal.run.
     """
-    with ThreadPoolExecutor(2, thread_name_prefix="teardown") as pool:
-        tasks = [pool.submit(_teardown, clusters[names.name], names, run_id, progress) for names in (MESH1, MESH2)]
-    for task in tasks:
-        task.result()
+    Removal(clusters, lambda obj: is_ours(obj, run_id), progress, Bounds().delete).run()
 
 
-def _teardown(cluster: Cluster, names: MeshNames, run_id: str, progress: Progress) -> None:
-    for stage in _stages(names):
-        progress.step(names.name, f"removing {', '.join(sorted({obj['kind'] for obj in stage}))}")
-        ours = [found for obj in stage if (found := _find(cluster, obj)) and is_ours(found[1], run_id)]
-        for kind, obj in ours:
-            cluster.delete(kind, obj["metadata"]["name"], obj["metadata"].get("namespace"))
-        for kind, obj in ours:
-            _wait_gone(cluster, kind, obj)
-    progress.step(names.name, "removed")
+def sweep(clusters: Mapping[str, Cluster], progress: Progress) -> list[str]:
+    """Removes the remains of earlier runs and says what was removed, one line each.
+
+    Raises LeaseHeld where a run is still going on, and as Removal.run.
+    """
+    leases = RunLeases(clusters, f"sweep-{new_run_id()}")
+    leases.acquire()
+    try:
+        removal = Removal(clusters, belongs_to_the_suite, progress, Bounds().delete)
+        removal.run()
+    finally:
+        leases.release()
+    return sorted(removal.removed)
+
+
+def described(obj: Object) -> str:
+    """Kind, namespace and name."""
+    meta = obj["metadata"]
+    return (
+        f"{obj['kind']} {meta['namespace']}/{meta['name']}"
+        if meta.get("namespace")
+        else f"{obj['kind']} {meta['name']}"
+    )
 
 
 def _find(cluster: Cluster, obj: Object) -> tuple[Kind, Object] | None:
     kind, meta = kind_of(obj), obj["metadata"]
     try:
-        return kind, cluster.get(kind, meta["name"], meta.get("namespace"))
+        return kind, {"kind": kind.kind, **cluster.get(kind, meta["name"], meta.get("namespace"))}
     except NotFound:
         return None
 
 
-def _wait_gone(cluster: Cluster, kind: Kind, obj: Object) -> None:
+def _wait_gone(cluster: Cluster, kind: Kind, obj: Object, timeout: float) -> None:
     meta = obj["metadata"]
 
     def why(found: Objects) -> str:
         still = found[0]["metadata"] if found else {}
-        return f"{kind} {still.get('name')} still there, finalizers {still.get('finalizers') or 'none'}"
+        holding = ", ".join(still.get("finalizers") or ()) or "none"
+        return f"{described(obj)} is still there, finalizers: {holding}; is the controller that removes them running?"
 
     cluster.wait(
-        f"{kind} {meta['name']} to be gone",
+        f"{described(obj)} to be gone",
         kind,
         meta.get("namespace"),
         name=meta["name"],
         until=lambda found: all(now["metadata"]["uid"] != meta["uid"] for now in found) or None,
-        timeout=Bounds().delete,
+        timeout=timeout,
         describe=why,
     )

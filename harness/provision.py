@@ -35,14 +35,15 @@ class Provisioner:
     """Installs the scenario of both meshes, or brings what is there back to it.
 
     clusters: by mesh name; version: `spec.version` to ask for, None for the operator's newest; run_id: label of
-    everything created. `unsettled` says afterwards what the federation had not reached within its bounds: that is
-    for the tests to judge, not for provisioning.
+    everything created; patience: as of Mesh. `unsettled` says afterwards what the federation had not reached within
+    its bounds: that is for the tests to judge, not for provisioning.
     """
 
     clusters: Mapping[str, Cluster]
     run_id: str
     progress: Progress
     version: str | None = None
+    patience: float | None = None
     unsettled: list[str] = field(default_factory=list)
 
     def run(self) -> Federation:
@@ -94,7 +95,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.cluster = self.provisioner.clusters[self.names.name]
-        self.bounds = bounds(self.provisioner.version or "")
+        self.bounds = bounds(self.provisioner.version or "").settled_within(self.provisioner.patience)
 
     def start(self) -> None:
         for step in (self.install, self.root, self.address, self.ready, self.peers, self.bookinfo, self.settle):
@@ -334,7 +335,7 @@ def snapshot(clusters: Mapping[str, Cluster]) -> Snapshot:
     """
     found: Snapshot = {}
     for names in (MESH1, MESH2):
-        for obj in scenario(names):
+        for obj in manifests.scenario(names):
             kind, meta = kind_of(obj), obj["metadata"]
             with contextlib.suppress(NotFound):
                 now = clusters[names.name].get(kind, meta["name"], meta.get("namespace"))
@@ -343,16 +344,6 @@ def snapshot(clusters: Mapping[str, Cluster]) -> Snapshot:
                 known = now["metadata"]
                 found[key] = (known["uid"], known.get("generation"), known.get("labels"), asked)
     return found
-
-
-def scenario(names: MeshNames) -> Objects:
-    """Every object of one mesh's scenario by name, with placeholder address and root."""
-    nowhere = manifests.cluster_local(names)
-    return [
-        *manifests.control_plane(names, None, set()),
-        *manifests.federation(names, nowhere, ""),
-        *manifests.bookinfo(names),
-    ]
 
 
 def changes(before: Snapshot, after: Snapshot) -> list[str]:

@@ -12,6 +12,8 @@ import json
 import os
 import random
 import threading
+import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -105,7 +107,8 @@ def _keep_no_files(configuration: Configuration) -> dict[str, str]:
 class Transport:
     """One authenticated way to one API server. Thread-safe.
 
-    mesh: name used in every error; patience: for how many seconds a request that is safe to repeat is repeated.
+    mesh: name used in every error; patience: for how many seconds a request that is safe to repeat is repeated;
+    clock_offset: seconds the server's clock is ahead of ours, as of its last answer (it tells whole seconds).
     Raises KubeconfigError where the file or the context cannot be used.
     """
 
@@ -116,6 +119,7 @@ class Transport:
         self._lock = threading.Lock()
         self._open: set[urllib3.BaseHTTPResponse] = set()
         self.cancelled = threading.Event()
+        self.clock_offset = 0.0
         self._client = self._load()
 
     def _load(self) -> ApiClient:
@@ -257,7 +261,7 @@ class Transport:
             headers["content-type"] = content_type
         query = f"?{urlencode(params)}" if params else ""
         try:
-            return client.rest_client.pool_manager.request(
+            response = client.rest_client.pool_manager.request(
                 method,
                 client.configuration.host + path + query,
                 body=None if body is None else json.dumps(body),
@@ -266,8 +270,15 @@ class Transport:
                 preload_content=False,
                 retries=False,
             )
+            self._read_clock(response)
+            return response
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unreachable(method, path, error) from error
+
+    def _read_clock(self, response: urllib3.BaseHTTPResponse) -> None:
+        with contextlib.suppress(KeyError, ValueError, TypeError):
+            told = parsedate_to_datetime(response.headers["date"])
+            self.clock_offset = told.timestamp() - time.time()
 
     def _what(self, method: str, path: str) -> str:
         context = f" (context {self.context})" if self.context else ""

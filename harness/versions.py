@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 # spec.version and the last release of it that the suite's facts were read from.
@@ -16,6 +16,16 @@ RELEASES = {
     "v2.6": "2.6.14",
 }
 KNOWN = tuple(RELEASES)
+# The oldest spec.version an operator accepts (istio-operator build/build.sh, product documentation for 2.6).
+_OLDEST = {"v2.1": "v2.1", "v2.2": "v2.1", "v2.3": "v2.1", "v2.4": "v2.1", "v2.5": "v2.2", "v2.6": "v2.4"}
+
+
+def supported_versions(release: str) -> tuple[str, ...]:
+    """The versions with federation that an operator release, such as `2.4.7`, installs; () for one not known."""
+    minor = "v" + ".".join(release.split(".")[:2])
+    if minor not in _OLDEST:
+        return ()
+    return KNOWN[KNOWN.index(_OLDEST[minor]) : KNOWN.index(minor) + 1]
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,8 @@ class Bounds:
     control_plane: control plane Ready from nothing, image pulls included. member_roll: namespaces configured.
     address: a LoadBalancer or NodePort address. workloads: bookinfo available. connect: own watch connected once both
     peers are applied. sets: exported and imported sets as asked for. page: first page with stars.
-    reconnect: a watch that was cut is back; sync_age: oldest last full sync of a healthy watch.
+    reconnect: a watch that was cut is back; programmed: a changed VirtualService is in every proxy of a busy mesh.
+    sync_age: oldest last full sync of a healthy watch.
     """
 
     control_plane: float = 600
@@ -37,8 +48,19 @@ class Bounds:
     page: float = 420
     delete: float = 300
     reconnect: float = 10
+    programmed: float = 30
     sync_age: timedelta = timedelta(minutes=7)
 
+    def settled_within(self, seconds: float | None) -> Bounds:
+        """The same, where what istiod and the proxies do gets at most `seconds`; None for no such cap."""
+        if seconds is None:
+            return self
+        waits = {name: min(getattr(self, name), seconds) for name in _SETTLING}
+        return replace(self, **waits)
+
+
+# What follows by itself once everything is applied and running.
+_SETTLING = ("connect", "sets", "page", "reconnect", "programmed")
 
 # Resync every 5 min, hard-coded, up to 2.4.6 and in 2.5.0; every 60 s from 2.4.7 and 2.5.1 on. A resync may hold for
 # 2 min, so a healthy sync is at most 7 or 4 min old. Back-off of a failing watch is at most 60 s, a fresh load

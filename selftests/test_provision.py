@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from harness import manifests
 from harness.entry import ingress_address
 from harness.mesh import MESH1, MESH2
-from harness.provision import changes, condition_true, is_current, scenario
+from harness.provision import changes, condition_true, is_current
 from harness.versions import bounds
 
 
@@ -57,7 +58,7 @@ def test_an_address_prefers_ip_to_hostname_and_waits_for_either():
 
 def test_the_scenario_names_every_object_that_was_captured_as_asked_for(observed):
     for mesh in (MESH1, MESH2):
-        names = {(obj["kind"], obj["metadata"]["name"]) for obj in scenario(mesh)}
+        names = {(obj["kind"], obj["metadata"]["name"]) for obj in manifests.scenario(mesh)}
         for file in ("bookinfo-services", "bookinfo-deployments", "smcp-smmr"):
             for obj in observed(f"healthy/objects/{mesh.name}-{file}.json")["items"]:
                 assert (obj["kind"], obj["metadata"]["name"]) in names

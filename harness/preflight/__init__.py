@@ -1,0 +1,6 @@
+"""Looks at both clusters before anything is touched, all findings at once; nothing is changed."""
+
+from harness.preflight.findings import Finding, blocking, report
+from harness.preflight.look import Asked, preflight
+
+__all__ = ["Asked", "Finding", "blocking", "preflight", "report"]

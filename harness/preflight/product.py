@@ -1,0 +1,137 @@
+"""Which product a cluster has: Kubernetes, OpenShift, the operator and its release; OSSM 3 and Istio by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness.cluster import Cluster
+from harness.kinds import CLUSTER_VERSION, CONTROL_PLANE, DEPLOYMENT, ENDPOINTS, FEDERATION_KINDS, WEBHOOK_KINDS
+from harness.mesh import MeshNames
+from harness.preflight.findings import Finding
+from harness.transport import Forbidden, Invalid, NotFound, Object
+from harness.versions import supported_versions
+
+_OPERATOR = "istio-operator"
+_OPERATOR_NAMESPACE = "openshift-operators"
+_PRODUCT_GROUPS = {
+    "sailoperator.io": "OpenShift Service Mesh 3 (API group sailoperator.io)",
+    "install.istio.io": "upstream Istio (API group install.istio.io)",
+    "networking.istio.io": "Istio (API group networking.istio.io)",
+}
+
+
+def product_findings(cluster: Cluster, names: MeshNames, version: str | None) -> Iterator[Finding]:
+    """Kubernetes and OpenShift version, operator, webhooks, kinds; `version`: the `spec.version` asked for, if any."""
+    yield Finding(names.name, f"{cluster.server} is Kubernetes {cluster.version()}{_openshift(cluster)}")
+    groups = cluster.groups()
+    foreign = next((text for group, text in _PRODUCT_GROUPS.items() if group in groups), "")
+    if not cluster.served(CONTROL_PLANE):
+        yield Finding(names.name, _no_control_planes(cluster, foreign), True)
+        return
+    if "sailoperator.io" in groups:
+        yield Finding(names.name, f"{_PRODUCT_GROUPS['sailoperator.io']} is there too; it does not take part")
+    yield from _operator(cluster, names, version)
+    yield from _webhooks(cluster, names)
+    unserved = [str(kind) for kind in FEDERATION_KINDS if not cluster.served(kind)]
+    later = f"{', '.join(unserved)} not served yet: the operator brings them with the first control plane"
+    yield Finding(names.name, later if unserved else "the federation kinds are served")
+    if version and (refusal := _refused_version(cluster, names, version)):
+        yield Finding(names.name, f"--ossm-version {version}: the operator refuses it: {refusal}", True)
+
+
+def _openshift(cluster: Cluster) -> str:
+    try:
+        found = cluster.find(CLUSTER_VERSION, "version")
+    except Forbidden:
+        return ""
+    version = (((found or {}).get("status") or {}).get("desired") or {}).get("version")
+    return f", OpenShift {version}" if version else ""
+
+
+def _no_control_planes(cluster: Cluster, foreign: str) -> str:
+    if foreign:
+        return (
+            f"{cluster.server} has {foreign}, which knows no federation of meshes. This suite is for OpenShift Service "
+            "Mesh 2.1 to 2.6 and Maistra; for Istio and OpenShift Service Mesh 3 several clusters are joined by "
+            "multi-primary or primary-remote installations instead"
+        )
+    return (
+        f"{cluster.server} serves no {CONTROL_PLANE} of {CONTROL_PLANE.api_version}: install the operator of OpenShift "
+        "Service Mesh 2.1 to 2.6 (or Maistra)"
+    )
+
+
+def _operator(cluster: Cluster, names: MeshNames, version: str | None) -> Iterator[Finding]:
+    try:
+        found = cluster.find(DEPLOYMENT, _OPERATOR, _OPERATOR_NAMESPACE) or next(
+            (obj for obj in cluster.list(DEPLOYMENT) if obj["metadata"]["name"] == _OPERATOR), None
+        )
+    except Forbidden:
+        yield Finding(names.name, "whether the operator runs is not known: Deployments may not be listed")
+        return
+    if found is None:
+        text = f"no Deployment {_OPERATOR} in any namespace: its kinds are served, but nobody acts on them"
+        yield Finding(names.name, f"{text}. Install the operator", True)
+        return
+    where = f"operator {found['metadata']['namespace']}/{_OPERATOR}"
+    release = operator_release(found)
+    conditions = (found.get("status") or {}).get("conditions") or []
+    available = any(entry["type"] == "Available" and entry["status"] == "True" for entry in conditions)
+    if not available:
+        yield Finding(names.name, f"{where} is not Available: see its pods and events", True)
+    accepted = supported_versions(release)
+    text = f"{where} is release {release or 'unknown'}"
+    yield Finding(names.name, text + (f" and installs {', '.join(accepted)}" if accepted else ""))
+    if version and accepted and version not in accepted:
+        text = f"--ossm-version {version}: operator {release} installs only {', '.join(accepted)}"
+        yield Finding(names.name, text, True)
+
+
+def operator_release(deployment: Object) -> str:
+    """Release of an operator's Deployment, such as `2.4.7`: by Maistra's label, OLM's owner, else the image tag."""
+    labels = deployment["metadata"].get("labels") or {}
+    images = [c.get("image", "") for c in deployment["spec"]["template"]["spec"]["containers"]]
+    for text in (labels.get("maistra-version", ""), labels.get("olm.owner", ""), *images):
+        if found := re.search(r"(?:^|[v:])(2\.\d+\.\d+)", text):
+            return found[1]
+    return ""
+
+
+def _webhooks(cluster: Cluster, names: MeshNames) -> Iterator[Finding]:
+    services: set[tuple[str, str]] = set()
+    try:
+        for kind in WEBHOOK_KINDS:
+            for configuration in cluster.list(kind):
+                for hook in configuration.get("webhooks") or []:
+                    service = (hook.get("clientConfig") or {}).get("service")
+                    if service and hook["name"].endswith(".maistra.io"):
+                        services.add((service["namespace"], service["name"]))
+        for namespace, name in sorted(services):
+            subsets = (cluster.find(ENDPOINTS, name, namespace) or {}).get("subsets") or []
+            if not any(subset.get("addresses") for subset in subsets):
+                text = f"the operator's webhook Service {namespace}/{name} has no ready endpoint"
+                yield Finding(names.name, f"{text}: every control plane would be refused. See the operator's pod", True)
+    except Forbidden:
+        yield Finding(names.name, "whether the operator's webhooks are ready is not known: they may not be listed")
+
+
+def _refused_version(cluster: Cluster, names: MeshNames, version: str) -> str:
+    """What the operator says to a control plane of this version that is not really created; '' where it accepts it."""
+    for namespace in (names.system_namespace, "default"):
+        probe = {
+            "apiVersion": CONTROL_PLANE.api_version,
+            "kind": CONTROL_PLANE.kind,
+            "metadata": {"name": "federation-preflight", "namespace": namespace},
+            "spec": {"version": version},
+        }
+        try:
+            cluster.create(probe, dry_run=True)
+        except NotFound:
+            continue
+        except Forbidden:
+            return ""
+        except Invalid as error:
+            return error.detail if "ersion" in error.detail else ""
+        return ""
+    return ""
