@@ -1,0 +1,130 @@
+"""Links of what is installed: API, control plane, member roll, peer object, gateways."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from harness import kinds
+from harness.cluster import Cluster
+from harness.diagnosis.facts import MeshFacts
+from harness.diagnosis.model import Link, Look
+from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.provision import condition_true
+from harness.status import ControlPlaneStatus, MemberRollStatus
+from harness.transport import ClusterError, NotFound, Unauthorized, Unreachable
+
+_ASKED = 12
+_TOLERATED = 1
+
+
+def api(mesh: MeshFacts) -> Link:
+    """The API server answers, accepts us, and does not fail several of a dozen requests that are not repeated."""
+    look = Look("API", mesh.names.name, f"GET /version at {mesh.cluster.server}, {_ASKED} times")
+    once = Cluster(mesh.names.name, mesh.cluster.kubeconfig, mesh.cluster.context, patience=0)
+    try:
+        with ThreadPoolExecutor(_ASKED) as pool:
+            failures = [error for error in pool.map(lambda _: _failure(once), range(_ASKED)) if error]
+    finally:
+        once.close()
+    if refused := [error for error in failures if isinstance(error, Unauthorized)]:
+        return look.broken("api-unauthorized", refused[0].detail)
+    if failures and len(failures) == _ASKED and isinstance(failures[0], Unreachable):
+        return look.broken("api-unreachable", failures[0].detail, detail=failures[0].detail)
+    if len(failures) > _TOLERATED:
+        detail = f"{len(failures)} of {_ASKED}, such as: {failures[-1].detail}"
+        return look.broken("api-failing", detail, detail=detail)
+    return look.ok(f"{_ASKED - len(failures)} of {_ASKED} requests answered")
+
+
+def _failure(cluster: Cluster) -> ClusterError | None:
+    try:
+        cluster.version()
+    except ClusterError as error:
+        return error
+    return None
+
+
+def control_plane(mesh: MeshFacts) -> Link:
+    """The control plane is there, its istiod runs, and it is Ready but for gateways, which are links of their own."""
+    name = mesh.names.control_plane
+    look = Look("control plane", mesh.names.name, f"ServiceMeshControlPlane {mesh.system}/{name}, istiod's pods")
+    for kind in (kinds.CONTROL_PLANE, *kinds.FEDERATION_KINDS):
+        try:
+            mesh.all(kind)
+        except NotFound:
+            return look.broken("crds-missing", f"{kind.api_version} {kind} is not served", kind=kind)
+    try:
+        status = ControlPlaneStatus.of(mesh.control_plane())
+    except NotFound:
+        return look.broken("control-plane-missing", "there is none", name=name)
+    pods = [pod for pod in mesh.istiod_pods() if condition_true(pod, "Ready")]
+    if not pods:
+        seen = f"no ready pod of {mesh.names.istiod}"
+        return look.broken("istiod-down", seen, istiod=mesh.names.istiod)
+    if not status.is_ready and not (status.unready and set(status.unready) <= set(mesh.names.gateways)):
+        return look.broken("control-plane-not-ready", str(status), name=name, detail=status)
+    return look.ok(f"{status}, {len(pods)} istiod")
+
+
+def member_roll(mesh: MeshFacts) -> Link:
+    """The application's namespace is configured as a member."""
+    look = Look("member roll", mesh.names.name, f"ServiceMeshMemberRoll {mesh.system}/default")
+    found = mesh.find(kinds.MEMBER_ROLL, "default")
+    values = {"namespace": mesh.app, "system": mesh.system}
+    if found is None:
+        return look.broken("namespace-not-member", "there is none", detail="there is no member roll", **values)
+    status = MemberRollStatus.of(found)
+    if mesh.app not in status.configured or mesh.app not in status.asked:
+        detail = f"members {list(status.asked)}, {status}"
+        return look.broken("namespace-not-member", detail, detail=detail, **values)
+    return look.ok(f"configured {list(status.configured)}")
+
+
+def peer(mesh: MeshFacts) -> Link:
+    """There is a peer object of the right name in the control plane's namespace."""
+    name = mesh.names.peer
+    look = Look("peer object", mesh.names.name, f"ServiceMeshPeer {mesh.system}/{name}")
+    if mesh.peer:
+        return look.ok("there")
+    others = [obj["metadata"]["name"] for obj in mesh.all(kinds.PEER)]
+    detail = f", only {', '.join(others)}" if others else ""
+    return look.broken("peer-missing", f"there is none{detail}", name=name, system=mesh.system, detail=detail)
+
+
+def gateways(mesh: MeshFacts) -> Link:
+    """Both gateways that the peer object names exist in this mesh, with both ports and a ready pod."""
+    look = Look("gateways", mesh.names.name, f"Services, Deployments and pods in {mesh.system}")
+    seen = []
+    for direction in ("egress", "ingress"):
+        name = mesh.gateway(direction)
+        expected = {"egress": mesh.names.egress_gateway, "ingress": mesh.names.ingress_gateway}[direction]
+        service = mesh.find(kinds.SERVICE, name)
+        if service is None:
+            values = {"gateway": name, "expected": expected}
+            return look.broken(f"{direction}-gateway-missing", f"no Service {name}", **values)
+        ports = {port["port"] for port in service["spec"].get("ports") or []}
+        for port in (DISCOVERY_PORT, SERVICE_PORT):
+            if port not in ports:
+                return look.broken("gateway-port-missing", f"{name} has {sorted(ports)}", gateway=name, port=port)
+        ready = [pod for pod in mesh.gateway_pods(name) if condition_true(pod, "Ready")]
+        if not ready:
+            return look.broken("gateway-down", f"{name}: no ready pod", gateway=name)
+        seen.append(f"{name}: {len(ready)} ready")
+    return look.ok(", ".join(seen))
+
+
+def network_view(mesh: MeshFacts) -> Link:
+    """The egress gateway asks istiod for the network that it calls the peer's."""
+    gateway, expected = mesh.gateway("egress"), f"network-{mesh.names.peer}"
+    look = Look("network view", mesh.names.name, f"Deployment {mesh.system}/{gateway}")
+    deployment = mesh.find(kinds.DEPLOYMENT, gateway)
+    if deployment is None:
+        return look.unknown(f"there is no Deployment {gateway}")
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    values = [entry for container in containers for entry in container.get("env") or []]
+    named = (e.get("value", "") for e in values if e["name"] == "ISTIO_META_REQUESTED_NETWORK_VIEW")
+    seen = next(named, "")
+    if expected not in seen.split(","):
+        view = seen or "none"
+        return look.broken("network-view-wrong", view, gateway=gateway, seen=view, expected=expected)
+    return look.ok(seen)

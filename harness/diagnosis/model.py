@@ -1,0 +1,125 @@
+"""What a diagnosis consists of: links, each looked at once, and the first broken one as the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from harness.diagnosis.causes import CAUSES
+
+
+class State(StrEnum):
+    """`unknown` is never `ok`: it could not be looked at."""
+
+    OK = "ok"
+    BROKEN = "broken"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of the chain.
+
+    side: where it was looked at, `mesh1`, `mesh2` or `both`; a broken link's side is where it is to be put right.
+    cause: an id of `harness.diagnosis.causes.CAUSES` for a broken link, else ''.
+    """
+
+    name: str
+    side: str
+    state: State
+    looked_at: str
+    seen: str
+    cause: str = ""
+    sentence: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state:7}  {self.side:5}  {self.name}: {self.seen}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where a link is being looked at; makes Links of what was seen."""
+
+    name: str
+    side: str
+    at: str
+
+    def ok(self, seen: str) -> Link:
+        return Link(self.name, self.side, State.OK, self.at, seen)
+
+    def unknown(self, seen: str) -> Link:
+        return Link(self.name, self.side, State.UNKNOWN, self.at, seen)
+
+    def broken(self, cause: str, seen: str, /, side: str = "", **values: object) -> Link:
+        """`values` go into the cause's sentence and remedy; `side` where that is not the side looked at."""
+        side = side or self.side
+        known = {"mesh": side, "peer": {"mesh1": "mesh2", "mesh2": "mesh1"}.get(side, "the peer"), **values}
+        found = CAUSES[cause]
+        sentence, remedy = found.sentence.format(**known), found.remedy.format(**known)
+        return Link(self.name, side, State.BROKEN, self.at, seen, cause, sentence, remedy)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All links in the order of the chain; `cause`, `side`, `sentence` and `remedy` of the first broken one, or ''."""
+
+    links: tuple[Link, ...]
+    seconds: float = 0.0
+
+    @property
+    def first_broken(self) -> Link | None:
+        return next((link for link in self.links if link.state is State.BROKEN), None)
+
+    @property
+    def cause(self) -> str:
+        return self.first_broken.cause if self.first_broken else ""
+
+    @property
+    def side(self) -> str:
+        return self.first_broken.side if self.first_broken else ""
+
+    @property
+    def sentence(self) -> str:
+        return self.first_broken.sentence if self.first_broken else ""
+
+    @property
+    def remedy(self) -> str:
+        return self.first_broken.remedy if self.first_broken else ""
+
+    @property
+    def state(self) -> State:
+        """broken where a link is, else unknown where one could not be looked at."""
+        if self.first_broken:
+            return State.BROKEN
+        return State.UNKNOWN if any(link.state is State.UNKNOWN for link in self.links) else State.OK
+
+    @property
+    def summary(self) -> list[str]:
+        """Cause, side and remedy for a person, a few lines."""
+        if broken := self.first_broken:
+            unknown = [link for link in self.links[: self.links.index(broken)] if link.state is State.UNKNOWN]
+            lines = [f"cause: {broken.sentence} [{broken.cause}]", f"side: {broken.side}", f"remedy: {broken.remedy}"]
+            return [*lines, *_doubts(unknown, "before it on the path, not looked at: ")]
+        if self.state is State.UNKNOWN:
+            unknown = [link for link in self.links if link.state is State.UNKNOWN]
+            return ["cause: nothing broken was seen, but not everything could be seen", *_doubts(unknown, "not seen: ")]
+        return ["cause: none, every link of the chain is in order now"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a report: state, cause, side, sentence, remedy, seconds, links (list of dicts)."""
+        return {
+            "state": str(self.state),
+            "cause": self.cause,
+            "side": self.side,
+            "sentence": self.sentence,
+            "remedy": self.remedy,
+            "seconds": round(self.seconds, 2),
+            "links": [{**asdict(link), "state": str(link.state)} for link in self.links],
+        }
+
+
+def _doubts(links: Iterable[Link], prefix: str) -> list[str]:
+    return [f"{prefix}{link.side} {link.name} ({link.seen})" for link in links]

@@ -1,0 +1,176 @@
+"""The proxies on the path of a ratings call, asked once, and what they logged of a few requests sent for this."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from harness.diagnosis.facts import Facts, MeshFacts
+from harness.entry import productpage_entry
+from harness.envoy import AccessLine, Endpoint, Json, Proxy, access_log_paths, parse_access_line
+from harness.probe import Page, Probe, ProbeClient
+from harness.transport import ClusterError, NotFound, Object, Objects
+from harness.waiting import WaitTimeout, wait_for
+
+T = TypeVar("T")
+REQUESTS = 24
+_CONCURRENCY = 8
+_REQUEST_SECONDS = 4.0
+_LOG_SECONDS = 2.0  # for a line that was written to get to where logs are read
+_BEFORE = timedelta(minutes=3)  # a failing watch is retried within 60 s
+STDOUT = "/dev/stdout"
+
+
+class PathLook:
+    """Begins at once, in `pool`; every method waits for what it needs and may raise ClusterError."""
+
+    def __init__(self, facts: Facts, pool: Executor) -> None:
+        self.facts, self._pool = facts, pool
+        self.run = f"diagnosis-{secrets.token_hex(3)}"
+        self.begin = datetime.now(UTC)
+        mesh2 = facts.mesh2
+        self._routes = pool.submit(self._of_reviews, lambda proxy: proxy.config_dump("dynamic_route_configs"))
+        self._endpoints = pool.submit(self._of_reviews, Proxy.endpoints)
+        self._egress = pool.submit(self._of_egress, Proxy.endpoints)
+        self._logging = {
+            mesh.names.name: pool.submit(self._logs_of, mesh, app)
+            for mesh, app in ((facts.mesh1, "ratings"), (mesh2, "reviews"))
+        }
+        self._probes = pool.submit(self._send)
+        self._lines: dict[str, Future[list[AccessLine]]] = {
+            "reviews": pool.submit(self._read, mesh2, lambda: mesh2.app_pods("reviews", "v3"), "reviews"),
+            **{f"ratings {mesh.names.name}": pool.submit(self._read_ratings, mesh) for mesh in facts.meshes},
+            **{f"egress {mesh.names.name}": pool.submit(self._read_gateway, mesh, "egress") for mesh in facts.meshes},
+            **{f"ingress {mesh.names.name}": pool.submit(self._read_gateway, mesh, "ingress") for mesh in facts.meshes},
+        }
+
+    # What proxies have
+
+    def reviews_pod(self) -> Object:
+        """The pod whose sidecar calls ratings; raises NotFound where none runs with a sidecar."""
+        pods = [pod for pod in self.facts.mesh2.app_pods("reviews", "v3") if has_sidecar(pod)]
+        if not pods:
+            raise NotFound("mesh2", "find the sidecar that calls ratings", "no pod of reviews v3 runs with a sidecar")
+        return pods[0]
+
+    def _of_reviews(self, ask: Callable[[Proxy], T]) -> T:
+        mesh2 = self.facts.mesh2
+        return ask(Proxy(mesh2.cluster, mesh2.app, self.reviews_pod()["metadata"]["name"]))
+
+    def _of_egress(self, ask: Callable[[Proxy], T]) -> T:
+        mesh2 = self.facts.mesh2
+        pods = mesh2.gateway_pods(mesh2.gateway("egress"))
+        if not pods:
+            raise NotFound("mesh2", f"ask {mesh2.gateway('egress')}", "it has no running pod")
+        return ask(Proxy(mesh2.cluster, mesh2.system, pods[0]["metadata"]["name"]))
+
+    def _logs_of(self, mesh: MeshFacts, app: str) -> set[str]:
+        pods = [pod for pod in mesh.app_pods(app) if has_sidecar(pod)]
+        if not pods:
+            raise NotFound(mesh.names.name, f"look at the access log of {app}", "no pod of it runs with a sidecar")
+        proxy = Proxy(mesh.cluster, mesh.app, pods[0]["metadata"]["name"])
+        return access_log_paths(proxy.config_dump("dynamic_listeners"))
+
+    def routes(self) -> Json:
+        """Route configurations of reviews-v3's sidecar."""
+        return self._routes.result()
+
+    def endpoints(self) -> dict[str, tuple[Endpoint, ...]]:
+        """Endpoints per cluster of reviews-v3's sidecar."""
+        return self._endpoints.result()
+
+    def egress_endpoints(self) -> dict[str, tuple[Endpoint, ...]]:
+        """Endpoints per cluster of mesh2's federation egress gateway."""
+        return self._egress.result()
+
+    def logging(self, mesh: MeshFacts) -> set[str]:
+        """Where the sidecars of a mesh's application write their access logs."""
+        return self._logging[mesh.names.name].result()
+
+    # What was sent, and logged
+
+    def probes(self) -> list[Probe]:
+        """The requests of this diagnosis and their answers; raises ClusterError where there is no way in."""
+        return self._probes.result()
+
+    def _send(self) -> list[Probe]:
+        mesh2, found = self.facts.mesh2, list[Probe]()
+        with contextlib.ExitStack() as stack:
+            entry = productpage_entry(mesh2.cluster, mesh2.names, stack)
+            url, seconds = entry.productpage_url, _REQUEST_SECONDS
+            with ProbeClient(url, self.run, found.append, REQUESTS, _CONCURRENCY, seconds) as client:
+                client.wait()
+        return found
+
+    def calls(self) -> list[AccessLine]:
+        """Ratings calls of this diagnosis' requests, as reviews-v3's sidecar logged them."""
+        return [line for line in self._own("reviews") if not line.upstream_cluster.startswith("inbound|")]
+
+    def served(self, mesh: MeshFacts) -> list[AccessLine]:
+        """Requests of this diagnosis, as the ratings sidecars of a mesh logged them on their way in."""
+        own = self._own(f"ratings {mesh.names.name}")
+        return [line for line in own if line.upstream_cluster.startswith("inbound|") or not line.upstream_cluster]
+
+    def _own(self, who: str) -> list[AccessLine]:
+        return [line for line in self._lines[who].result() if f"/{self.run}/" in line.user_agent]
+
+    def gateway_lines(self, mesh: MeshFacts, direction: str) -> list[AccessLine]:
+        """Lines of a federation gateway since this diagnosis began: connections by TCP, discovery by HTTP."""
+        lines = self._lines[f"{direction} {mesh.names.name}"].result()
+        return [line for line in lines if line.start_time >= self.begin]
+
+    def discovery_lines(self, mesh: MeshFacts) -> list[AccessLine]:
+        """Discovery requests that left a mesh in the last minutes, oldest first."""
+        lines = [line for line in self._lines[f"egress {mesh.names.name}"].result() if line.is_http]
+        return sorted(lines, key=lambda line: line.start_time)
+
+    def _after_sending(self) -> int:
+        """Waits for the answers; the number of pages that must have left a ratings call."""
+        with contextlib.suppress(ClusterError, OSError, ValueError):
+            return sum(probe.status == 200 and probe.page is not Page.NO_RATINGS for probe in self.probes())
+        return 0
+
+    def _read_gateway(self, mesh: MeshFacts, direction: str) -> list[AccessLine]:
+        return self._read(mesh, lambda: mesh.gateway_pods(mesh.gateway(direction)), direction)
+
+    def _read_ratings(self, mesh: MeshFacts) -> list[AccessLine]:
+        return self._read(mesh, lambda: mesh.app_pods("ratings"), "ratings")
+
+    def _read(self, mesh: MeshFacts, pods: Callable[[], Objects], what: str) -> list[AccessLine]:
+        sent = self._after_sending()
+        wanted = sent if what == "reviews" else 0
+        proxies = [
+            Proxy(mesh.cluster, pod["metadata"]["namespace"], pod["metadata"]["name"])
+            for pod in pods()
+            if has_sidecar(pod)
+        ]
+        if not proxies:
+            raise NotFound(mesh.names.name, f"read the access log of {what}", "no proxy of it runs")
+        futures = [self._pool.submit(self._read_one, proxy, wanted) for proxy in proxies]
+        return [line for future in futures for line in future.result()]
+
+    def _read_one(self, proxy: Proxy, wanted: int) -> list[AccessLine]:
+        last: list[AccessLine] = []
+
+        def look() -> tuple[bool | None, str]:
+            nonlocal last
+            proxy.write_logs()
+            with proxy.cluster.logs(proxy.namespace, proxy.pod, proxy.container, since=self.begin - _BEFORE) as stream:
+                last = [line for text in stream if (line := parse_access_line(text))]
+            own = sum(f"/{self.run}/" in line.user_agent for line in last)
+            return own >= wanted or None, f"{own} lines"
+
+        with contextlib.suppress(WaitTimeout):
+            wait_for("access-log lines", look, _LOG_SECONDS, proxy.cluster.name)
+        return last
+
+
+def has_sidecar(pod: Object) -> bool:
+    """Whether a pod has a proxy: a container, or from 2.6 on an init container. Gateways have one too."""
+    spec: dict[str, Any] = pod["spec"]
+    containers = [*spec["containers"], *(spec.get("initContainers") or [])]
+    return any(container["name"] == "istio-proxy" for container in containers)

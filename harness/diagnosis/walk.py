@@ -1,0 +1,112 @@
+"""The walk along the chain: every link once, in the order in which the federation is built."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+
+from harness.cluster import Cluster
+from harness.diagnosis import addresses, installed, routes, traffic, trust, watches
+from harness.diagnosis.facts import Facts, MeshFacts, read_facts, refusal_of
+from harness.diagnosis.model import Diagnosis, Link, Look
+from harness.diagnosis.path import PathLook
+from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.transport import ClusterError, NotFound
+
+_PATIENCE = 3.0  # seconds; somebody waits for the answer
+_THREADS = 96  # links wait for each other's reads; every one of them has a thread
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What is known from elsewhere.
+
+    weights: percent by mesh that ratings-split is to carry; dependent: what a measurement found wrong with the
+    independence of picks, '' for nothing.
+    """
+
+    weights: Mapping[str, float] | None = None
+    dependent: str = ""
+
+
+@dataclass(frozen=True)
+class _Step:
+    name: str
+    side: str
+    look: Callable[[], Link]
+
+
+def diagnose(clusters: Mapping[str, Cluster], hints: Hints | None = None) -> Diagnosis:
+    """Looks at both meshes, given by name (`mesh1`, `mesh2`), whatever is there of them. Changes no object.
+
+    It sends two dozen requests to productpage. What may not be read makes its links unknown; it raises nothing.
+    """
+    begin = time.monotonic()
+    with ExitStack() as stack:
+        own = {
+            name: stack.enter_context(closing(Cluster(name, cluster.kubeconfig, cluster.context, _PATIENCE)))
+            for name, cluster in clusters.items()
+        }
+        pool = stack.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="diagnosis"))
+        facts = read_facts(own, pool)
+        path = PathLook(facts, pool)
+        links = tuple(pool.map(_taken, _chain(facts, path, hints or Hints())))
+    return Diagnosis(links, time.monotonic() - begin)
+
+
+def _taken(step: _Step) -> Link:
+    """A link, whatever happens: what cannot be looked at is unknown, and never ok."""
+    try:
+        return step.look()
+    except ClusterError as error:
+        what = error.detail if isinstance(error, NotFound) else refusal_of(error)
+        return Look(step.name, step.side, "").unknown(what)
+    except Exception as error:
+        return Look(step.name, step.side, "").unknown(f"looking failed: {type(error).__name__}: {error}")
+
+
+def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
+    mesh1, mesh2 = facts.meshes
+
+    def each(name: str, look: Callable[[MeshFacts], Link]) -> list[_Step]:
+        return [_Step(name, mesh.names.name, partial(look, mesh)) for mesh in facts.meshes]
+
+    def both(name: str, look: Callable[[Facts, MeshFacts], Link]) -> list[_Step]:
+        return [_Step(name, mesh.names.name, partial(look, facts, mesh)) for mesh in facts.meshes]
+
+    return [
+        *each("API", installed.api),
+        *each("control plane", installed.control_plane),
+        *each("member roll", installed.member_roll),
+        *each("peer object", installed.peer),
+        *each("gateways", installed.gateways),
+        *each("network view", installed.network_view),
+        *both("addresses", addresses.addresses),
+        *both("discovery port", partial(addresses.port, number=DISCOVERY_PORT)),
+        _Step("service port", "mesh2", partial(addresses.port, facts, mesh2, SERVICE_PORT)),
+        *each("own root", trust.own_root),
+        *both("root of the peer", trust.held_root),
+        _Step("trust domains", "both", partial(trust.trust_domains, facts)),
+        *both("trust domain of the peer", trust.peer_trust_domain),
+        *both("clientID", trust.client_id),
+        *both("chain shown", trust.shown_chain),
+        *each("watch", partial(watches.watch, path=path)),
+        _Step("exports", "mesh1", partial(watches.exports, facts)),
+        _Step("imports", "mesh2", partial(watches.imports, facts)),
+        _Step("client sidecar", "mesh2", partial(routes.client, mesh2, path)),
+        _Step("split routes", "mesh2", partial(routes.split, mesh2, path, hints.weights)),
+        _Step("mongodb route", "mesh2", partial(routes.mongodb, mesh2)),
+        _Step("calls of ratings", "mesh2", partial(traffic.calls, facts, path)),
+        _Step("egress", "mesh2", partial(traffic.egress, facts, path)),
+        _Step("ingress", "mesh1", partial(traffic.ingress, facts, path)),
+        *each("workload", traffic.workloads),
+        _Step("application", "mesh1", partial(traffic.application, facts, mesh1, path)),
+        _Step("application", "mesh2", partial(traffic.application, facts, mesh2, path)),
+        _Step("productpage", "mesh2", partial(traffic.page, facts, path)),
+        *both("strangers", trust.strangers),
+        *each("access log", partial(traffic.access_log, path=path)),
+    ]
