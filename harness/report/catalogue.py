@@ -9,6 +9,8 @@ from harness.report.record import Requirement
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 _MARK = "requirement"
+_SPELLED = {"ca": "CA", "api": "API", "ossm": "OSSM", "smcp": "SMCP"}
+_NAMES = frozenset({"istiod", "mesh1", "mesh2", "productpage", "ratings", "reviews"})
 
 
 def catalogue(directory: Path = TESTS) -> list[Requirement]:
@@ -34,5 +36,7 @@ def _requirement(function: str, call: ast.Call) -> Requirement:
 
 def title_of(function: str) -> str:
     """The promise in a test's name, in words."""
-    words = function.removeprefix("test_").replace("_", " ")
-    return words[:1].upper() + words[1:]
+    words = function.removeprefix("test_").split("_")
+    spelled = [_SPELLED.get(word, word) for word in words]
+    first = spelled[0] if spelled[0] in _NAMES else spelled[0].capitalize()
+    return " ".join([first, *spelled[1:]])

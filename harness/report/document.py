@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from harness.redact import redacted
 from harness.report.figures import figures
 from harness.report.record import RANK, Requirement, Result, RunRecord, TestRecord
 
@@ -56,6 +57,7 @@ def document(record: RunRecord, requirements: Sequence[Requirement]) -> Json:
         "diagnosis": dict(record.diagnosis) if record.diagnosis else None,
         "evidence": [dict(entry) for entry in record.evidence],
     }
+    content = redacted(content)
     return content | {"digest": digest(content)}
 
 

@@ -54,6 +54,7 @@ def _split(split: Json, index: int, opened: bool) -> Markup:
 def _legend() -> Markup:
     entries = [
         ("line", "share so far"),
+        ("asked", "share asked for"),
         ("band", "99 % interval, at all times"),
         ("pass", "decided as PASS here"),
         ("fail", "decided as FAIL here"),
@@ -70,8 +71,14 @@ def _backends(split: Json) -> Markup:
         cells = [percent(backend["weight"]), backend["count"], percent(backend["share"])]
         cells.append(f"{percent(low)} to {percent(high)}")
         rows.append([backend["mesh"], *(element("td", cell, class_="number") for cell in cells)])
-    head = ("Mesh", "Asked", "Requests", "Share", f"{100 * split['verdict']['level']:g} % interval")
-    return table(head, rows, f"The {name_of(split)} split by mesh")
+    numbers = ("Asked", "Requests", "Share", f"{100 * split['verdict']['level']:g} % interval")
+    head = ["Mesh", *(heading(name) for name in numbers)]
+    return table(head, rows, f"The {name_of(split)} split by mesh", class_="narrow")
+
+
+def heading(name: str) -> Markup:
+    """Head of a column of numbers."""
+    return element("th", name, scope="col", class_="number")
 
 
 def _numbers(split: Json) -> Markup:
@@ -81,8 +88,8 @@ def _numbers(split: Json) -> Markup:
         evidence = verdict["evidence"]
         facts += [
             ("Requests judged", f"{verdict['n']} of at most {test['cap']}, looked at every {test['batch']}"),
-            ("For the split", f"{_power(evidence['for'])}, PASS from {_power(evidence['forNeeded'])}"),
-            ("Against it", f"{_power(evidence['against'])}, FAIL from {_power(evidence['againstNeeded'])}"),
+            ("For the split", f"e-value {_power(evidence['for'])}, PASS from {_power(evidence['forNeeded'])}"),
+            ("Against it", f"e-value {_power(evidence['against'])}, FAIL from {_power(evidence['againstNeeded'])}"),
         ]
     facts.append(
         (
@@ -110,8 +117,8 @@ def _numbers(split: Json) -> Markup:
 def _power(log10: float | str) -> str:
     """An e-value by its common logarithm."""
     if isinstance(log10, str):
-        return f"evidence {log10}"
-    return f"evidence {10**log10:.3g}" if abs(log10) < 6 else f"evidence 10^{log10:.1f}"
+        return {"infinite": "infinite", "none": "0"}[log10]
+    return f"{10**log10:.4g}" if -4 < log10 < 6 else f"10^{log10:.1f}"
 
 
 def percent(share: float | None) -> str:
@@ -165,7 +172,7 @@ def _graph(split: Json) -> Markup:
             element(
                 "details",
                 element("summary", "The same as a table"),
-                table(("From", "To", "Requests", "Failed"), rows, title),
+                table(("From", "To", heading("Requests"), heading("Failed")), rows, title, class_="narrow"),
             ),
         ]
     )

@@ -7,10 +7,11 @@ from typing import Any
 
 from harness.report.markup import Markup, element
 
-_COLUMN, _ROW = 172, 92
-_NODE_WIDTH, _NODE_HEIGHT = 124, 44
-_LEFT, _TOP, _PAD = 14, 62, 24
-_THICKEST = 7.0
+_COLUMN, _ROW = 198, 84
+_NODE_WIDTH, _NODE_HEIGHT = 148, 44
+_LEFT, _TOP, _PAD = 6, 44, 20
+_BOTTOM = 12
+_THICKEST = 6.0
 
 Json = dict[str, Any]
 NodeKey = tuple[str, str]
@@ -64,7 +65,7 @@ def service_graph(edges: list[Json], title: str) -> Markup:
     rows = max(row for _, row in grid.values()) + 1
     places = {node: _place(column, row, _rows_of(grid, column), rows) for node, (column, row) in grid.items()}
     width = max(place.x for place in places.values()) + _NODE_WIDTH + _LEFT + _PAD
-    height = _TOP + rows * _ROW
+    height = _TOP + rows * _ROW + _BOTTOM
     most = max(edge["requests"] for edge in edges)
     return element(
         "svg",
@@ -91,7 +92,7 @@ def _place(column: int, row: int, rows_here: int, rows: int) -> _Place:
 
 def _mesh_box(mesh: str, places: dict[NodeKey, _Place], height: float) -> Markup:
     xs = [place.x for (owner, _), place in places.items() if owner == mesh]
-    left, right = min(xs) - 18, max(xs) + _NODE_WIDTH + 18
+    left, right = min(xs) - 14, max(xs) + _NODE_WIDTH + 14
     return element(
         "g",
         element("rect", x=left, y=8, width=right - left, height=height - 16, rx=10, class_=f"mesh {mesh}"),
@@ -108,7 +109,7 @@ def _node(node: NodeKey, place: _Place, edges: list[Json]) -> Markup:
         "g",
         element(
             "rect",
-            *([element("title", f"{mesh} {name}: {under}, {failed} failed")]),
+            element("title", f"{mesh} {name}: {under}, {failed} failed"),
             x=place.x,
             y=place.y,
             width=_NODE_WIDTH,
@@ -122,7 +123,7 @@ def _node(node: NodeKey, place: _Place, edges: list[Json]) -> Markup:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 19 else name[:18] + "…"
+    return name if len(name) <= 21 else name[:20] + "…"
 
 
 def _edge(edge: Json, places: dict[NodeKey, _Place], most: int) -> Markup:
@@ -133,13 +134,12 @@ def _edge(edge: Json, places: dict[NodeKey, _Place], most: int) -> Markup:
     thickness = 1.2 + (_THICKEST - 1.2) * edge["requests"] / most
     failed = edge["failed"]
     kind = "edge" if not failed else ("edge bad" if failed == edge["requests"] else "edge partly")
-    label = f"{edge['requests']}" + (f" · {failed} failed" if failed else "")
-    middle = (y1 + y2) / 2
-    # Beside the steep part of the curve a label would stand on the line, so it is above the end that is its own.
-    label_x, label_y = (bend, y1 - 7 - thickness / 2) if abs(y1 - y2) < 1 else (x2 - 14, y2 - 8 - thickness / 2)
-    anchor = "middle" if abs(y1 - y2) < 1 else "end"
-    if middle < y1 and anchor == "end":
-        label_y = y2 - 6 - thickness / 2
+    # At the end that no other edge shares, on the side the curve does not come from.
+    above, below = y2 - 6 - thickness / 2, y2 + 15 + thickness / 2
+    if abs(y1 - y2) < 1:
+        count_y, failed_y = above, below
+    else:
+        count_y, failed_y = (below, below + 14) if y2 > y1 else (above, above - 14)
     return element(
         "g",
         element("title", _sentence(edge)),
@@ -150,7 +150,8 @@ def _edge(edge: Json, places: dict[NodeKey, _Place], most: int) -> Markup:
             style=f"stroke-width:{thickness:.1f}",
         ),
         element("path", d=f"M{x2 - 1:.1f},{y2 - 5:.1f} l8,5 l-8,5 z", class_=f"{kind} head"),
-        element("text", label, x=label_x, y=label_y, class_=f"label {kind}", text_anchor=anchor),
+        element("text", edge["requests"], x=x2 - 8, y=count_y, class_="label end"),
+        element("text", f"{failed} ✗", x=x2 - 8, y=failed_y, class_="label end bad") if failed else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
-from harness.report.figures_page import split_section, traffic_section
+from harness.report.figures_page import heading, name_of, split_section, traffic_section
 from harness.report.markup import Markup, element, join, table
 from harness.report.timeline_svg import timeline
 
@@ -90,14 +90,13 @@ def section(name: str, title: str, *children: object) -> Markup:
 
 
 def _cause(diagnosis: Json | None) -> Markup | None:
-    cause = (diagnosis or {}).get("cause")
-    if not cause:
+    if not diagnosis or not diagnosis.get("cause"):
         return None
     return element(
         "section",
-        element("h2", f"Cause, on {cause.get('side', '')}"),
-        element("p", cause.get("sentence", ""), class_="sentence"),
-        element("p", element("strong", "Remedy: "), cause.get("remedy", "")),
+        element("h2", f"Cause, on {diagnosis.get('side', '')}"),
+        element("p", diagnosis.get("sentence", ""), class_="sentence"),
+        element("p", element("strong", "Remedy: "), diagnosis.get("remedy", "")),
         class_="cause",
     )
 
@@ -129,30 +128,31 @@ def _mesh(mesh: Json) -> Markup:
 
 
 def _requirements(content: Json) -> Markup:
-    groups = [_profile(profile, content["requirements"]) for profile in content["profiles"]]
+    names = {f"split/{index}": f"split {name_of(split)}" for index, split in enumerate(content["split"])}
+    groups = [_profile(profile, content["requirements"], names) for profile in content["profiles"]]
     return section("requirements", "Requirements", *groups)
 
 
-def _profile(profile: Json, requirements: list[Json]) -> Markup:
+def _profile(profile: Json, requirements: list[Json], names: dict[str, str]) -> Markup:
     mine = [entry for entry in requirements if entry["profile"] == profile["name"]]
     title = _PROFILES.get(profile["name"], profile["name"])
     levels = [level for level in ("core", "extended") if sum(profile[level]["statistics"].values())]
     badges = [
         [badge(f"{level}: {profile[level]['result']}", _VERDICTS[profile[level]["result"]][1]), " "] for level in levels
     ]
-    rows = [_requirement(entry) for entry in mine]
-    head = ("Id", "Promise", "Result", "Seconds")
+    rows = [_requirement(entry, names) for entry in mine]
+    head = ("Id", "Promise", "Result", heading("Seconds"))
     return join([element("h3", title, " ", badges), table(head, rows, f"{title}: requirements", class_="requirements")])
 
 
-def _requirement(entry: Json) -> list[object]:
+def _requirement(entry: Json, names: dict[str, str]) -> list[object]:
     word, kind = _RESULTS[entry["result"]]
     promise: list[object] = [entry["title"]]
     if entry["level"] != "core":
         promise.append(element("span", f" {entry['level']}", class_="level"))
     if entry["reason"]:
         promise.append(element("pre", entry["reason"], class_="reason"))
-    links = [_link(reference) for reference in entry["evidence"]]
+    links = [_link(reference, names) for reference in entry["evidence"]]
     if links:
         promise.append(element("p", "Evidence: ", [[link, " "] for link in links], class_="links"))
     seconds = sum(test["seconds"] for test in entry["tests"])
@@ -165,15 +165,13 @@ def _requirement(entry: Json) -> list[object]:
     ]
 
 
-def _link(reference: str) -> Markup:
-    kind, _, index = reference.partition("/")
-    return element("a", f"{kind} {int(index) + 1}" if index.isdigit() else kind, href=f"#{reference.replace('/', '-')}")
+def _link(reference: str, names: dict[str, str]) -> Markup:
+    return element("a", names.get(reference, reference), href=f"#{reference.replace('/', '-')}")
 
 
 def _diagnosis(diagnosis: Json | None) -> Markup | None:
     if not diagnosis:
         return None
-    cause = diagnosis.get("cause")
     rows = [
         [
             element("td", badge(*_STATES.get(link.get("state", ""), _STATES["unknown"])), class_="result"),
@@ -184,7 +182,10 @@ def _diagnosis(diagnosis: Json | None) -> Markup | None:
         ]
         for link in diagnosis.get("links", [])
     ]
-    said = f"Cause: {cause.get('id', '')}" if cause else "No link of the chain is broken."
+    if cause := diagnosis.get("cause"):
+        said: list[object] = ["Cause: ", element("code", cause), " on ", diagnosis.get("side", "")]
+    else:
+        said = ["No link of the chain is broken, as far as it could be seen."]
     head = ("State", "Link", "Side", "Looked at", "Seen")
     return section(
         "diagnosis",
@@ -201,9 +202,17 @@ def _timeline(content: Json) -> Markup:
         for step in content["timings"]["steps"]
     ]
     steps = element(
-        "details", element("summary", "All steps"), table(("Seconds", "Mesh", "Step"), rows, "Steps of the run")
+        "details",
+        element("summary", "All steps"),
+        table((heading("Seconds"), "Mesh", "Step"), rows, "Steps of the run", class_="narrow"),
     )
-    children = [element("div", chart, class_="scroll", tabindex="0"), steps if rows else None]
+    colours = [("good", "connected, passed"), ("bad", "not connected, failed"), ("step", "being installed, waited for")]
+    legend = [[element("span", class_=f"swatch {kind}-bar"), text, " "] for kind, text in colours]
+    children = [
+        element("div", chart, class_="scroll", tabindex="0"),
+        element("p", legend, class_="legend"),
+        steps if rows else None,
+    ]
     return section("timeline", "Timeline", *(children if chart else [_none("Nothing was timed.")]))
 
 
@@ -220,7 +229,11 @@ def _evidence(content: Json) -> Markup:
         ]
         for entry in content["evidence"]
     ]
-    found = table(("File", "Mesh", "What", "Bytes"), rows, "Evidence files") if rows else _none("No evidence was kept.")
+    found = (
+        table(("File", "Mesh", "What", heading("Bytes")), rows, "Evidence files")
+        if rows
+        else _none("No evidence was kept.")
+    )
     return section("evidence", "Evidence", found)
 
 

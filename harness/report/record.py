@@ -91,7 +91,7 @@ class RunRecord:
     """Filled while the suite runs. Appending to its lists from other threads is safe.
 
     command: argv as given; options: settings in words; steps: (seconds, mesh, text) as Progress keeps them;
-    diagnosis: {"links": [{name, side, state, looked_at, seen}], "cause": {id, side, sentence, remedy} or None};
+    diagnosis: as Diagnosis.to_dict of harness.diagnosis;
     evidence: one mapping per file, with at least `file` (relative to the report) and `what`.
     """
 

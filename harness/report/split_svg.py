@@ -40,7 +40,6 @@ def split_chart(split: Json, title: str) -> Markup:
         _grid(low, high, end, x, y),
         element("path", d=_band(looks, x, y), class_="interval"),
         element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(weight), y2=y(weight), class_="weight"),
-        element("text", f"asked {_percent(weight)}", x=_WIDTH - _RIGHT - 4, y=y(weight) - 6, class_="note end"),
         element(
             "polyline",
             points=" ".join(f"{x(k['n']):.1f},{y(_share(k)):.1f}" for k in looks if _known(k)),
@@ -84,11 +83,8 @@ def _range(looks: Sequence[Json], weight: float) -> tuple[float, float]:
 def _zones(looks: Sequence[Json], x: Scale, y: Scale, low: float, high: float) -> list[Markup]:
     """Where the test would FAIL (above and below) and PASS (between), as areas."""
 
-    def area(name: str, upper: Callable[[Json], float], lower: Callable[[Json], float]) -> Markup:
-        there = [(look["n"], upper(look), lower(look)) for look in looks]
-        points = [f"{x(n):.1f},{y(top):.1f}" for n, top, bottom in there]
-        points += [f"{x(n):.1f},{y(bottom):.1f}" for n, top, bottom in reversed(there)]
-        return element("polygon", points=" ".join(points), class_=f"zone {name}")
+    def points(value: Callable[[Json], float]) -> list[str]:
+        return [f"{x(look['n']):.1f},{y(value(look)):.1f}" for look in looks]
 
     def share(look: Json, name: str) -> float:
         return look[name] / look["n"]
@@ -97,14 +93,19 @@ def _zones(looks: Sequence[Json], x: Scale, y: Scale, low: float, high: float) -
         empty = look["passLow"] > look["passHigh"]
         return (look["passLow"] + look["passHigh"]) / 2 / look["n"] if empty else share(look, name)
 
+    def fail_high(look: Json) -> float:
+        return share(look, "failHigh") if look["failHigh"] <= look["n"] else high
+
+    def fail_low(look: Json) -> float:
+        return share(look, "failLow") if look["failLow"] >= 0 else low
+
+    pass_edge = points(lambda look: passes(look, "passHigh")) + points(lambda look: passes(look, "passLow"))[::-1]
     return [
-        area(
-            "fail",
-            lambda _: high,
-            lambda look: max(share(look, "failHigh"), low) if look["failHigh"] <= look["n"] else high,
-        ),
-        area("fail", lambda look: min(share(look, "failLow"), high) if look["failLow"] >= 0 else low, lambda _: low),
-        area("pass", lambda look: passes(look, "passHigh"), lambda look: passes(look, "passLow")),
+        element("polygon", points=" ".join(points(lambda _: high) + points(fail_high)[::-1]), class_="zone fail"),
+        element("polygon", points=" ".join(points(fail_low) + points(lambda _: low)[::-1]), class_="zone fail"),
+        element("polyline", points=" ".join(points(fail_high)), class_="limit"),
+        element("polyline", points=" ".join(points(fail_low)), class_="limit"),
+        element("polygon", points=" ".join(pass_edge), class_="zone pass"),
     ]
 
 

@@ -83,9 +83,12 @@ def _peer_rows(content: Json) -> list[Row]:
         of_mesh = [state for state in states if state["mesh"] == mesh]
         for name, label in (("watch", "own watch"), ("remote", "watched by peer")):
             row = Row(f"{mesh} {label}")
+            connected = [state for state in of_mesh if state[name]]
             for state, after in zip(of_mesh, [*of_mesh[1:], None], strict=True):
                 end = after["seconds"] if after else until
-                kind, word = ("good", "connected") if state[name] else ("bad", "not connected")
+                # Before the first connection nothing is wrong yet, unless there never was one.
+                waiting = connected and state["seconds"] < connected[0]["seconds"]
+                kind, word = ("good", "connected") if state[name] else ("step" if waiting else "bad", "not connected")
                 title = f"{mesh} {label}: {word}, {state['seconds']:.1f} to {end:.1f} s"
                 if row.bars and row.bars[-1].kind == kind:
                     row.bars[-1].end = end
