@@ -169,9 +169,7 @@ class Federation:
 
     def with_patience(self, seconds: float | None) -> Federation:
         """The same, with the patience of both meshes set; see Mesh."""
-        return replace(
-            self, mesh1=replace(self.mesh1, patience=seconds), mesh2=replace(self.mesh2, patience=seconds)
-        )
+        return replace(self, mesh1=replace(self.mesh1, patience=seconds), mesh2=replace(self.mesh2, patience=seconds))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from harness.waiting import WaitTimeout, wait_for
 
 SPLIT = "ratings-split"
 _AUTHORITY = "ratings:9080"
-_PROGRAMMED_SECONDS = 30.0  # a changed VirtualService reaches every proxy within seconds, also in a busy mesh
 _COUNTER_BATCH = 200  # a look means reading the counters of every ratings sidecar
 _STDOUT = "/dev/stdout"
 
@@ -116,7 +115,7 @@ class SplitMeter:
         wait_for(
             f"reviews-v3's own route for {_AUTHORITY} to carry {_text(wanted)}",
             look,
-            _PROGRAMMED_SECONDS,
+            self._mesh2.bounds.programmed,
             self._mesh2.name,
             hint=f"See VirtualService {SPLIT} in {self._mesh2.app_namespace} and istiod's log",
         )
