@@ -1,0 +1,63 @@
+"""`python -m mutants`: proves that the suite notices what it is there to notice."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mutants.expected import EXPECTED, QUICK
+from mutants.run import Row, run_faults, run_healthy
+from mutants.suite import Outcome
+from mutants.table import line, page, totals
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mutants",
+        description="Runs the suite against every fault of the lab, each in a fresh lab, and prints who noticed what.",
+        epilog="Exit code: 0 when every fault was noticed by the tests meant for it, and by no other, with the right "
+        "cause; else 1.",
+    )
+    parser.add_argument("faults", nargs="*", metavar="NAME", help="which faults (default: all)")
+    parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
+    parser.add_argument("--healthy", type=int, metavar="N", help="no fault: the suite has to be green N times in a row")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", default=max(1, (os.cpu_count() or 1) // 2), help="labs at a time (%(default)s)"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the table as a page of documentation")
+    return parser
+
+
+def _healthy(times: int) -> int:
+    def show(number: int, outcome: Outcome) -> None:
+        what = ", ".join(sorted(outcome.failed)) or outcome.cause or "green"
+        print(f"healthy run {number} of {times}: {what} ({outcome.seconds:.1f} s)", flush=True)
+
+    green = run_healthy(times, show)
+    print(f"green {green} times in a row, asked for {times}")
+    return 0 if green == times else 1
+
+
+def main() -> int:
+    parser = _parser()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.faults) - EXPECTED.keys():
+        parser.error(f"no fault {', '.join(sorted(unknown))}; `python -m lab fault --list` names all")
+    if arguments.healthy is not None:
+        return _healthy(arguments.healthy)
+    faults = arguments.faults or list(QUICK if arguments.quick else EXPECTED)
+
+    def show(row: Row) -> None:
+        print(line(row), flush=True)
+
+    rows = run_faults(faults, arguments.jobs, show)
+    print(totals(rows))
+    if arguments.write:
+        arguments.write.write_text(page(rows))
+    return 0 if all(row.judgement.verdict.good for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""All faults, each in a lab of its own, some side by side."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import aiohttp
+
+from harness.provision import ProvisionError
+from harness.transport import ClusterError
+from lab.client import ApiError
+from lab.supervisor import LabError
+from mutants.bench import inject, provisioned_lab
+from mutants.expected import EXPECTED
+from mutants.suite import Outcome, RunBroken, run_suite
+from mutants.verdict import Judgement, Verdict, judge
+
+_SETTLING = 2.0  # seconds from a changed object to the last proxy that follows
+_CANNOT = (RunBroken, ProvisionError, ClusterError, LabError, ApiError, aiohttp.ClientError, OSError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the kill table; `outcome` is None where there was no result, `problem` says why. In seconds."""
+
+    fault: str
+    judgement: Judgement
+    outcome: Outcome | None
+    problem: str
+    seconds: float
+
+
+def run_fault(fault: str) -> Row:
+    """A fresh lab, the fault, the suite, the verdict. Raises nothing that has to do with the run."""
+    begin = time.monotonic()
+    try:
+        with provisioned_lab() as kubeconfigs, tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+            inject(fault, kubeconfigs)
+            time.sleep(_SETTLING)
+            outcome = run_suite(kubeconfigs, Path(directory))
+    except _CANNOT as error:
+        problem = f"{type(error).__name__}: {error}"
+        return Row(fault, Judgement(Verdict.BROKEN_RUN), None, problem, time.monotonic() - begin)
+    return Row(fault, judge(EXPECTED[fault], outcome), outcome, "", time.monotonic() - begin)
+
+
+def run_faults(faults: Sequence[str], jobs: int, done: Callable[[Row], None]) -> list[Row]:
+    """Rows in the order of `faults`; `done` is called for each as it comes. Ctrl-C begins no further fault."""
+    stopped = Event()
+
+    def one(fault: str) -> Row | None:
+        if stopped.is_set():
+            return None
+        row = run_fault(fault)
+        done(row)
+        return row
+
+    with ThreadPoolExecutor(jobs, thread_name_prefix="mutants") as pool:
+        try:
+            return [row for row in pool.map(one, faults) if row]
+        except BaseException:
+            stopped.set()
+            raise
+
+
+def run_healthy(times: int, done: Callable[[int, Outcome], None]) -> int:
+    """How often in a row the suite, diagnosis included, is green on one lab without a fault, up to `times`.
+
+    Raises what a broken run raises.
+    """
+    with provisioned_lab() as kubeconfigs:
+        for number in range(times):
+            with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+                outcome = run_suite(kubeconfigs, Path(directory))
+            done(number + 1, outcome)
+            if outcome.failed or outcome.cause:
+                return number
+    return times

@@ -1,0 +1,101 @@
+"""One run of the suite on a federation that is installed, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+_SECONDS = 240  # for one run; on a broken federation it takes about half a minute
+_DIAGNOSIS_SECONDS = 60
+_ARGUMENTS = (
+    *("-p", "no:cacheprovider", "-q", "--federation-adopt", "--federation-settle", "8"),
+    *("--split-margin", "10", "tests"),
+)
+
+
+class RunBroken(Exception):
+    """The suite left no results; the text says why."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one run.
+
+    failed: ids of the requirements whose tests did not pass, `FED-001`, or `FED-001[mesh1]` where a test is run for
+    each mesh; cause, side: what the diagnosis named, '' for nothing; seconds: how long the tests took.
+    """
+
+    failed: frozenset[str]
+    cause: str
+    side: str
+    seconds: float
+
+
+def run_suite(kubeconfigs: tuple[Path, Path], directory: Path) -> Outcome:
+    """Runs the suite in adopt mode, with short waits; `directory` gets its report. Raises RunBroken."""
+    command = [sys.executable, "-m", "pytest", *_on(kubeconfigs), *_ARGUMENTS, "--federation-report", str(directory)]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise RunBroken(f"the suite took more than {error.timeout:g} s") from None
+    if done.returncode not in (0, 1):
+        raise RunBroken(f"pytest ended with {done.returncode}: {_last(done.stdout + done.stderr)}")
+    failed, seconds = results((directory / "junit.xml").read_text())
+    cause, side = named_cause(yaml.safe_load((directory / "report.yaml").read_text()).get("diagnosis"))
+    if not cause:
+        cause, side = named_cause(diagnosis(kubeconfigs))
+    return Outcome(failed, cause, side, seconds)
+
+
+def diagnosis(kubeconfigs: tuple[Path, Path]) -> Mapping:
+    """What `python -m harness.diagnosis` says, without the suite. Raises RunBroken."""
+    command = [sys.executable, "-m", "harness.diagnosis", *_on(kubeconfigs), "--weights", "50/50", "--json"]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=_DIAGNOSIS_SECONDS, check=False
+        )
+        return json.loads(done.stdout)
+    except subprocess.TimeoutExpired as error:
+        raise RunBroken(f"the diagnosis took more than {error.timeout:g} s") from None
+    except ValueError:
+        raise RunBroken(f"the diagnosis ended with {done.returncode}: {_last(done.stderr)}") from None
+
+
+def _on(kubeconfigs: tuple[Path, Path]) -> list[str]:
+    return ["--mesh1-kubeconfig", str(kubeconfigs[0]), "--mesh2-kubeconfig", str(kubeconfigs[1])]
+
+
+def _last(text: str) -> str:
+    return " / ".join(text.strip().splitlines()[-5:])
+
+
+def results(junit: str) -> tuple[frozenset[str], float]:
+    """Failed requirements, as of Outcome, and the seconds of all tests, from JUnit XML with `requirement` properties.
+
+    A test that failed and has no requirement is listed by its name.
+    """
+    failed, seconds = set(), 0.0
+    for case in ElementTree.fromstring(junit).iter("testcase"):
+        seconds += float(case.get("time", 0))
+        if case.find("failure") is None and case.find("error") is None:
+            continue
+        name, _, parameter = case.get("name", "").partition("[")
+        properties = {entry.get("name"): entry.get("value", "") for entry in case.iter("property")}
+        failed.add(properties.get("requirement", name) + (f"[{parameter}" if parameter else ""))
+    return frozenset(failed), seconds
+
+
+def named_cause(found: Mapping | None) -> tuple[str, str]:
+    """Cause and side in a diagnosis as a report or `harness.diagnosis` has it; ('', '') where nothing is broken."""
+    cause = (found or {}).get("cause")
+    if isinstance(cause, Mapping):
+        return cause.get("id", ""), cause.get("side", "")
+    return cause or "", (found or {}).get("side", "") if cause else ""
