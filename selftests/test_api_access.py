@@ -251,6 +251,8 @@ def test_a_webhook_denies(http: Http, path: str, hook: Hook, configure: Callable
     assert answer["message"] == 'admission webhook "config.test.lab" denied the request: not like this'
     assert http.apply(f"{path}/a", config_map("a"), "one")[0] == 403
     assert http.call("GET", f"{path}/a")[0] == 404
+    elsewhere = f"/api/v1/namespaces/{http.namespace()}/configmaps"
+    assert http.call("POST", elsewhere, config_map("a"))[0] == 201, "not of the namespaces it asks for"
     assert http.call("POST", path.replace("configmaps", "secrets"), {"metadata": {"name": "a"}})[0] == 201
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from lab.api import fieldsets
 from lab.api.apply import apply
 from lab.api.errors import StatusError
 from lab.api.fieldsets import Manager, Managers
@@ -190,6 +192,8 @@ def test_an_update_takes_ownership_of_what_it_changes(http: Http, path: str) -> 
         ("one", "Apply"): {"f:data": {"f:l": {}}},
         ("editor", "Update"): {"f:data": {"f:k": {}, "f:m": {}}},
     }
+    changed = http.patch(f"{path}/a", {"data": {"m": None}}, fieldManager="editor")[1]
+    assert managers(changed)["editor", "Update"] == {"f:data": {"f:k": {}}}, "what is gone belongs to nobody"
     status, answer = http.apply(f"{path}/a", config_map("a", {"k": "1"}), "one")
     assert status == 409
     assert 'conflict with "editor" using v1: .data.k' in answer["message"]
@@ -226,8 +230,10 @@ def test_status_is_applied_apart(http: Http) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_apply_keeps_its_promises_on_random_objects(seed: int) -> None:
+def test_apply_keeps_its_promises_on_random_objects(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was applied is there, what others own stays, a second apply changes nothing, all gone leaves nothing."""
+    seconds = itertools.count()
+    monkeypatch.setattr(fieldsets, "now", lambda: str(next(seconds)))
     dice, node = random.Random(seed), node_of("", "services")
     live: dict = {}
     owners, wanted = Managers(), {}

@@ -110,7 +110,7 @@ def test_exec_by_the_python_client(namespace: str, core: client.CoreV1Api) -> No
 def test_port_forward_by_the_python_client(namespace: str, core: client.CoreV1Api) -> None:
     forward = portforward(core.connect_get_namespaced_pod_portforward, "details", namespace, ports="9080")
     with contextlib.closing(forward.socket(9080)) as connection:
-        connection.setblocking(True)
+        connection.settimeout(20)
         connection.sendall(b"GET /details/0 HTTP/1.1\r\nHost: details\r\nConnection: close\r\n\r\n")
         answer = b""
         while b"}" not in answer and (data := connection.recv(65536)):
@@ -121,7 +121,7 @@ def test_port_forward_by_the_python_client(namespace: str, core: client.CoreV1Ap
 def test_a_closed_port_is_told(namespace: str, core: client.CoreV1Api) -> None:
     forward = portforward(core.connect_get_namespaced_pod_portforward, "details", namespace, ports="9999")
     with contextlib.closing(forward.socket(9999)) as connection:
-        connection.setblocking(True)
+        connection.settimeout(20)
         assert connection.recv(10) == b""
     assert "9999" in forward.error(9999)
 

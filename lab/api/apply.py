@@ -9,6 +9,7 @@ import orjson
 
 from lab.api.errors import Cause, StatusError
 from lab.api.fieldsets import (
+    UNOWNED,
     Manager,
     Managers,
     Path,
@@ -32,7 +33,8 @@ def apply(
     Fields that this manager applied before, applies no longer and nobody else owns are removed.
     """
     applied: set[Path] = set()
-    leaves({k: v for k, v in config.items() if k not in ("apiVersion", "kind")}, node, (), applied)
+    leaves(config, node, (), applied)
+    applied -= UNOWNED
     merged = _merge(live, config, node) if live else copy.deepcopy(config)
     changed: set[Path] = set()
     if live:

@@ -30,7 +30,7 @@ _SYSTEM_META = (
     "selfLink",
     "generateName",
 )
-_UNOWNED = {("f:apiVersion",), ("f:kind",), ("f:metadata",), *(("f:metadata", f"f:{name}") for name in _SYSTEM_META)}
+UNOWNED = {("f:apiVersion",), ("f:kind",), ("f:metadata",), *(("f:metadata", f"f:{name}") for name in _SYSTEM_META)}
 
 
 class Manager(NamedTuple):
@@ -56,7 +56,7 @@ class Managers(dict[Manager, Owned]):
 
     def own(self, manager: Manager, paths: Iterable[Path], when: str | None = None) -> None:
         """Sets what a manager owns; without paths it is no longer one."""
-        paths = frozenset(paths) - _UNOWNED
+        paths = frozenset(paths) - UNOWNED
         if paths:
             self[manager] = Owned(paths, when or now(), nested(paths))
         else:
@@ -185,8 +185,8 @@ def track_update(
     changed: set[Path] = set()
     removed: set[Path] = set()
     compare(_plain(old), _plain(new), node, (), changed, removed)
-    changed -= _UNOWNED
-    removed -= _UNOWNED
+    changed -= UNOWNED
+    removed -= UNOWNED
     if not changed and not removed:
         return managers
     result = Managers(managers)
