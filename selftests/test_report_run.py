@@ -1,0 +1,144 @@
+"""Runs of pytest with --federation-report: whatever becomes of them, the report is there and says so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+import yaml
+
+from selftests.support.reports import SCHEMA
+
+ROOT = Path(__file__).parent.parent
+TESTS = """
+import os, pytest
+
+@pytest.fixture
+def broken():
+    raise RuntimeError("the meshes could not be provisioned")
+
+@pytest.mark.requirement("INSTALL-001")
+def test_good():
+    pass
+
+@pytest.mark.requirement("INSTALL-002")
+def test_bad():
+    assert not ["mesh1: <b>not Ready</b>"], "mesh1: <b>not Ready</b>"
+
+@pytest.mark.requirement("INSTALL-003")
+def test_unready(broken):
+    pass
+
+@pytest.mark.requirement("INSTALL-004")
+def test_left_out():
+    pytest.skip("nothing is provisioned here")
+"""
+
+
+class Run:
+    """A run of a file of tests with this suite's options and hooks."""
+
+    def __init__(self, directory: Path, tests: str, *arguments: str) -> None:
+        self.report = directory / "report"
+        (directory / "test_given.py").write_text(tests)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
+        command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
+        command += [f"--rootdir={ROOT}", str(directory / "test_given.py"), "--federation-report", str(self.report)]
+        self.done = subprocess.run(
+            [*command, *arguments], cwd=ROOT, env=clean, capture_output=True, text=True, check=False
+        )
+
+    @property
+    def content(self) -> dict:
+        content = yaml.safe_load((self.report / "report.yaml").read_text())
+        jsonschema.validate(content, SCHEMA, jsonschema.Draft202012Validator)
+        return content
+
+    def results(self) -> dict[str, tuple[str, str]]:
+        found = self.content["requirements"]
+        return {entry["id"]: (entry["result"], entry["reason"]) for entry in found if entry["tests"]}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> Run:
+    return Run(tmp_path_factory.mktemp("mixed"), TESTS)
+
+
+def test_every_result_has_its_reason(mixed):
+    assert mixed.done.returncode == pytest.ExitCode.TESTS_FAILED, mixed.done.stdout
+    assert mixed.results() == {
+        "INSTALL-001": ("passed", ""),
+        "INSTALL-002": ("failed", "mesh1: <b>not Ready</b>"),
+        "INSTALL-003": ("failed", "setup: RuntimeError: the meshes could not be provisioned"),
+        "INSTALL-004": ("skipped", "nothing is provisioned here"),
+    }
+    assert mixed.content["result"] == "failure"
+
+
+def test_junit_has_the_same_ids(mixed):
+    cases = ElementTree.parse(mixed.report / "junit.xml").iter("testcase")
+    found = [case.find("properties/property[@name='requirement']") for case in cases]
+    assert [entry.get("value") for entry in found] == [f"INSTALL-00{n}" for n in (1, 2, 3, 4)]
+
+
+def test_the_directory_holds_whole_files_only(mixed):
+    assert {path.name for path in mixed.report.iterdir()} == {"report.yaml", "junit.xml", "index.html"}
+    assert "&lt;b&gt;not Ready&lt;/b&gt;" in (mixed.report / "index.html").read_text()
+
+
+def test_the_terminal_says_where_the_report_is(mixed):
+    assert f"report: {mixed.report / 'index.html'} (failure, sha256:" in mixed.done.stdout
+    assert str(mixed.report / "junit.xml") in mixed.done.stdout
+
+
+def test_the_command_is_in_the_report(mixed):
+    assert mixed.content["reproduce"].startswith("pytest -p conftest")
+    assert str(mixed.report) in mixed.content["reproduce"]
+
+
+def test_a_run_of_nothing_is_unknown(tmp_path):
+    run = Run(tmp_path, TESTS, "-k", "no_such_test")
+    assert (run.done.returncode, run.content["result"]) == (pytest.ExitCode.NO_TESTS_COLLECTED, "unknown")
+
+
+def test_an_interrupted_run_leaves_what_it_knows(tmp_path):
+    tests = TESTS.replace('pytest.skip("nothing is provisioned here")', "raise KeyboardInterrupt")
+    run = Run(tmp_path, tests, "-k", "good or left_out")
+    assert run.done.returncode == pytest.ExitCode.INTERRUPTED
+    assert run.results() == {"INSTALL-001": ("passed", ""), "INSTALL-004": ("not-run", "")}
+    assert run.content["result"] == "partial"
+    assert (run.report / "junit.xml").is_file()
+
+
+def test_a_killed_run_leaves_no_report_of_an_earlier_one(tmp_path):
+    assert Run(tmp_path, TESTS, "-k", "good").results()["INSTALL-001"][0] == "passed"
+    tests = TESTS.replace('pytest.skip("nothing is provisioned here")', "os.kill(os.getpid(), 9)")
+    run = Run(tmp_path, tests)
+    assert run.done.returncode == -9
+    assert (run.content["result"], run.content["run"]["ended"]) == ("unknown", None)
+    assert not (run.report / "junit.xml").exists()
+    assert "has not ended" in (run.report / "index.html").read_text()
+
+
+def test_a_report_that_cannot_be_written_hides_no_result(tmp_path):
+    (tmp_path / "report" / "report.yaml").mkdir(parents=True)
+    run = Run(tmp_path, TESTS, "-k", "good or bad")
+    assert run.done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "1 failed, 1 passed" in run.done.stdout
+    assert "report: could not be written to" in run.done.stdout
+
+
+def test_ones_own_junit_file_is_written_too(tmp_path):
+    run = Run(tmp_path, TESTS, "-k", "good", "--junitxml", str(tmp_path / "own.xml"))
+    assert (tmp_path / "own.xml").read_text() == (run.report / "junit.xml").read_text()
+
+
+def test_without_the_option_nothing_is_written(tmp_path):
+    run = Run(tmp_path, TESTS, "-k", "good", "--federation-report", "")
+    assert run.done.returncode == 0
+    assert not run.report.exists()
