@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import signal
 import ssl
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,7 +35,10 @@ async def serve(settings: ClusterSettings) -> None:
     await runner.setup()
     address = urlsplit(settings.server)
     site = web.TCPSite(runner, address.hostname, address.port, ssl_context=tls(settings.path), backlog=512)
-    await site.start()
+    try:
+        await site.start()
+    except OSError as error:
+        sys.exit(f"the API of {settings.name} cannot listen on {settings.server}: {os.strerror(error.errno or 0)}")
     ended = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, ended.set)

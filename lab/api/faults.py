@@ -8,8 +8,12 @@ from typing import Any
 from lab.api.errors import StatusError, bad_request, conflict, internal
 
 KINDS = ("429", "500", "503", "reset", "watch-end", "watch-410", "conflict", "webhook")
-_ON_WATCHES = {"watch-end", "watch-410"}
-_ON_WRITES = {"conflict", "webhook"}
+_VERBS = {
+    "watch-end": {"watch"},
+    "watch-410": {"watch"},
+    "conflict": {"update", "patch"},
+    "webhook": {"create", "update", "patch"},
+}
 
 
 class Faults:
@@ -45,12 +49,7 @@ class Faults:
         """The fault this request meets ('' for none); `own`: a component of the lab asks."""
         if not self._rate or (own and not self._all) or self._random.random() >= self._rate:
             return ""
-        write = verb in ("create", "update", "patch", "delete")
-        fitting = [
-            kind
-            for kind in self._kinds
-            if (kind not in _ON_WATCHES or verb == "watch") and (kind not in _ON_WRITES or write)
-        ]
+        fitting = [kind for kind in self._kinds if verb in _VERBS.get(kind, {verb})]
         if not fitting:
             return ""
         kind = self._random.choice(fitting)
