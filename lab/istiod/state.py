@@ -158,8 +158,16 @@ class MeshState:
         return str(self._mesh_config().get("trustDomain") or "cluster.local")
 
     @property
-    def access_log(self) -> bool:
-        return bool(self._mesh_config().get("accessLogFile"))
+    def access_log(self) -> str:
+        """Encoding of the access log, TEXT or JSON; empty where none is kept."""
+        config = self._mesh_config()
+        return str(config.get("accessLogEncoding") or "TEXT") if config.get("accessLogFile") else ""
+
+    @property
+    def metrics(self) -> bool:
+        """Whether sidecars count requests for Prometheus."""
+        providers = self._mesh_config().get("defaultProviders") or {}
+        return "prometheus" in (providers.get("metrics") or ())
 
     @property
     def knobs(self) -> Mapping[str, str]:
@@ -204,6 +212,7 @@ class MeshState:
             federation=self.federation,
             workload_services=self.objects(self.informers.services),
             access_log=self.access_log,
+            metrics=self.metrics,
             cluster_ips=self._cluster_ips(),
             knobs=self.knobs,
         )

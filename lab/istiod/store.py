@@ -34,7 +34,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Proxy:
-    """One Envoy as it introduced itself; `kind` is `sidecar` or `router`."""
+    """One Envoy as it introduced itself; `kind` is `sidecar` or `router`, `workload` mostly the Deployment."""
 
     node_id: str
     kind: str
@@ -45,6 +45,8 @@ class Proxy:
     labels: Mapping[str, str] = field(default_factory=dict)
     network_view: frozenset[str] = frozenset()
     sni_dnat: bool = False
+    workload: str = ""
+    cluster: str = "Kubernetes"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Mesh:
 
     `workload_services` are the Kubernetes Services (for their selectors); `cluster_ips` maps host names of all the
     cluster's Services to addresses, because a peer may be in the same cluster and Envoy has no cluster DNS here.
-    `knobs` say what is done wrong on purpose (lab/istiod/knobs.py).
+    `access_log` is the encoding of the access log, TEXT or JSON, or empty where none is kept; `metrics` says whether
+    sidecars count requests for Prometheus. `knobs` say what is done wrong on purpose (lab/istiod/knobs.py).
     """
 
     def __init__(
@@ -100,12 +103,13 @@ class Mesh:
         configs: Iterable[Config],
         federation: Mapping[str, FederationOutput],
         workload_services: Iterable[Object] = (),
-        access_log: bool = True,
+        access_log: str = "TEXT",
+        metrics: bool = False,
         cluster_ips: Mapping[str, str] | None = None,
         knobs: Mapping[str, str] | None = None,
     ) -> None:
         self.trust_domain, self.root_namespace, self.version = trust_domain, root_namespace, version
-        self.access_log, self.cluster_ips = access_log, cluster_ips or {}
+        self.access_log, self.metrics, self.cluster_ips = access_log, metrics, cluster_ips or {}
         self.knobs = knobs or {}
         everything = sorted([*configs, *federated_configs(federation)], key=lambda c: (c.created, c.namespace, c.name))
         self._by_kind: dict[str, list[Config]] = {}

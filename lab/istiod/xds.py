@@ -64,6 +64,8 @@ def proxy_of(node: Mapping[str, Any]) -> Proxy:
         labels=metadata.get("LABELS") or {},
         network_view=frozenset(filter(None, (metadata.get("REQUESTED_NETWORK_VIEW") or "").split(","))),
         sni_dnat=metadata.get("ROUTER_MODE") == "sni-dnat",
+        workload=metadata.get("WORKLOAD_NAME") or "",
+        cluster=metadata.get("CLUSTER_ID") or "Kubernetes",
     )
 
 

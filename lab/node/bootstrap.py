@@ -13,6 +13,18 @@ HEALTH_PORT = 15021
 _LOCALITY = {"region": "topology.kubernetes.io/region", "zone": "topology.kubernetes.io/zone"}
 _HTTP_MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+_LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
+_METRICS_BUFFER = 64 << 20  # bytes; the metrics of a proxy are rewritten as a whole
+# Envoy puts its name before those of all its metrics, also before those that the product's filters make.
+_PRODUCTS_NAMES = """
+function envoy_on_response(handle)
+  local body = handle:body()
+  if body then
+    body:setBytes((body:getBytes(0, body:length()):gsub("envoy_istio_", "istio_")))
+    handle:headers():remove("content-length")
+  end
+end
+"""
 
 
 def _address(ip: str, port: int) -> dict[str, Any]:
@@ -29,20 +41,27 @@ def _static_cluster(name: str, ip: str, port: int) -> dict[str, Any]:
     }
 
 
-def _static_listener(ip: str, port: int, path: str, route_to: dict[str, Any]) -> dict[str, Any]:
+def _static_listener(ip: str, port: int, path: str, route_to: dict[str, Any], script: str = "") -> dict[str, Any]:
     name = f"static-{port}"
     routes = {
         "name": name,
         "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [{"match": {"path": path}, **route_to}]}],
     }
+    router = {"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}
+    lua = {"@type": _LUA, "default_source_code": {"inline_string": script}}
     manager = {
         "@type": _HTTP_MANAGER,
         "stat_prefix": "agent",
         "route_config": routes,
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
+        "http_filters": [*([{"name": "envoy.filters.http.lua", "typed_config": lua}] if script else []), router],
     }
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    return {"name": name, "address": _address(ip, port), "filter_chains": [{"filters": filters}]}
+    return {
+        "name": name,
+        "address": _address(ip, port),
+        "filter_chains": [{"filters": filters}],
+        "per_connection_buffer_limit_bytes": _METRICS_BUFFER,
+    }
 
 
 def _config_source() -> dict[str, Any]:
@@ -97,7 +116,13 @@ def bootstrap(
                 _static_cluster("prometheus_stats", pod_ip, ADMIN_PORT),
             ],
             "listeners": [
-                _static_listener(pod_ip, METRICS_PORT, "/stats/prometheus", {"route": {"cluster": "prometheus_stats"}}),
+                _static_listener(
+                    pod_ip,
+                    METRICS_PORT,
+                    "/stats/prometheus",
+                    {"route": {"cluster": "prometheus_stats"}},
+                    _PRODUCTS_NAMES,
+                ),
                 _static_listener(
                     pod_ip,
                     HEALTH_PORT,

@@ -123,6 +123,7 @@ def _istiod(plane: ControlPlane, selector: dict[str, str], account: str) -> dict
 
 def _mesh(plane: ControlPlane) -> dict[str, str]:
     logged = plane.get("proxy", "accessLogging", "file", default={})
+    measured = plane.get("addons", "prometheus", "enabled", default=True)
     mesh: dict[str, Any] = {
         "accessLogFile": logged.get("name", ""),
         "accessLogEncoding": logged.get("encoding", "TEXT"),
@@ -132,6 +133,7 @@ def _mesh(plane: ControlPlane) -> dict[str, str]:
             "meshId": plane.trust_domain,
             "proxyMetadata": {"ISTIO_META_DNS_AUTO_ALLOCATE": "true", "ISTIO_META_DNS_CAPTURE": "true"},
         },
+        "defaultProviders": {"metrics": ["prometheus"] if measured else []},
         "dnsRefreshRate": plane.get("proxy", "networking", "dns", "refreshRate", default="300s"),
         "enableAutoMtls": plane.get("security", "dataPlane", "automtls", default=True),
         "rootNamespace": plane.namespace,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lab.istiod.store import Mesh
@@ -22,6 +23,33 @@ _LOG_FORMAT = " ".join(
     )
 )
 """Istio's default access-log format, the same from 2.1 to 2.5 (reference: product 6.2)."""
+_JSON_FORMAT = {
+    "start_time": "%START_TIME%",
+    "route_name": "%ROUTE_NAME%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+    "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration": "%DURATION%",
+    "upstream_service_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+    "x_forwarded_for": "%REQ(X-FORWARDED-FOR)%",
+    "user_agent": "%REQ(USER-AGENT)%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER%",
+    "upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%",
+    "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "requested_server_name": "%REQUESTED_SERVER_NAME%",
+    "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+}
+"""The same with encoding JSON."""
 
 XDS: Block = {
     "api_config_source": {
@@ -66,20 +94,21 @@ def address(host: str, port: int) -> Block:
 
 def access_log(mesh: Mesh) -> list[Block]:
     """The log of requests or connections; none where the mesh keeps no access log."""
-    return [_file_log()] if mesh.access_log else []
+    return [_file_log(mesh)] if mesh.access_log else []
 
 
 def listener_access_log(mesh: Mesh) -> list[Block]:
     """The log of connections that no filter chain took."""
-    return [{**_file_log(), "filter": {"response_flag_filter": {"flags": ["NR"]}}}] if mesh.access_log else []
+    return [{**_file_log(mesh), "filter": {"response_flag_filter": {"flags": ["NR"]}}}] if mesh.access_log else []
 
 
-def _file_log() -> Block:
+def _file_log(mesh: Mesh) -> Block:
+    text = {"text_format_source": {"inline_string": _LOG_FORMAT}}
     return typed(
         "envoy.access_loggers.file",
         "extensions.access_loggers.file.v3.FileAccessLog",
         path="/dev/stdout",
-        log_format={"text_format_source": {"inline_string": _LOG_FORMAT}},
+        log_format={"json_format": _JSON_FORMAT} if mesh.access_log == "JSON" else text,
     )
 
 
@@ -94,13 +123,16 @@ def tcp_proxy(mesh: Mesh, stat_prefix: str, target: Block) -> Block:
     )
 
 
-def http_connection_manager(mesh: Mesh, stat_prefix: str, **fields: Any) -> Block:
-    """An HTTP connection manager; `fields` say where routes come from, which filters and how the edge is treated."""
+def http_connection_manager(mesh: Mesh, stat_prefix: str, counted: Sequence[Block] = (), **fields: Any) -> Block:
+    """An HTTP connection manager; `fields` say where routes come from, which filters and how the edge is treated.
+
+    `counted` are loggers beside the access log.
+    """
     return typed(
         "envoy.filters.network.http_connection_manager",
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=stat_prefix,
-        access_log=access_log(mesh),
+        access_log=[*access_log(mesh), *counted],
         upgrade_configs=[{"upgrade_type": "websocket"}],
         stream_idle_timeout="0s",
         normalize_path=True,

@@ -27,6 +27,7 @@ from lab.istiod.config.blocks import (
     tcp_proxy,
 )
 from lab.istiod.config.clusters import cluster_name, inbound_name
+from lab.istiod.config.metrics import requests_total
 from lab.istiod.config.routes import HTTP_PROTOCOLS, virtual_address, weighted
 from lab.istiod.model import Port, Service
 from lab.istiod.store import MESH, Binding, Config, Mesh, Proxy, resolve
@@ -66,7 +67,6 @@ def _virtual_inbound(mesh: Mesh, proxy: Proxy, bindings: list[Binding]) -> Block
 
 def _inbound_chains(mesh: Mesh, proxy: Proxy, binding: Binding) -> list[Block]:
     http = binding.port.protocol in HTTP_PROTOCOLS
-    filters = _inbound_http(mesh, proxy, binding) if http else _inbound_tcp(mesh, proxy, binding)
     alpn = ["h2", "http/1.1"] if http else ["istio-peer-exchange", "h2", "http/1.1"]
     own_domain = san_matchers(prefix=f"spiffe://{mesh.trust_domain}/")
     mode = mesh.mtls_mode(proxy.namespace, proxy.labels, binding.target)
@@ -85,14 +85,16 @@ def _inbound_chains(mesh: Mesh, proxy: Proxy, binding: Binding) -> list[Block]:
         {
             "name": f"0.0.0.0_{binding.target}",
             "filter_chain_match": match,
-            "filters": filters,
+            "filters": _inbound_http(mesh, proxy, binding, socket is not None)
+            if http
+            else _inbound_tcp(mesh, proxy, binding),
             **({"transport_socket": socket} if socket else {}),
         }
         for match, socket in chains
     ]
 
 
-def _inbound_http(mesh: Mesh, proxy: Proxy, binding: Binding) -> list[Block]:
+def _inbound_http(mesh: Mesh, proxy: Proxy, binding: Binding, mutual_tls: bool) -> list[Block]:
     cluster = inbound_name(binding.target)
     route = {
         "match": {"prefix": "/"},
@@ -105,6 +107,7 @@ def _inbound_http(mesh: Mesh, proxy: Proxy, binding: Binding) -> list[Block]:
         http_connection_manager(
             mesh,
             f"inbound_0.0.0.0_{binding.target}",
+            requests_total(mesh, proxy, binding, mutual_tls),
             route_config={"name": cluster, "virtual_hosts": [host], "validate_clusters": False},
             http_filters=[*authorization.http_filters(mesh, proxy), CORS, FAULT, ROUTER],
             server_name="istio-envoy",
