@@ -87,9 +87,12 @@ class Cluster:
             item.setdefault("kind", kind.kind)
         return items, answer["metadata"].get("resourceVersion", "")
 
-    def apply(self, obj: Object, force: bool = True) -> Object:
-        """Server-side apply under our field manager; what is the same already is not changed. Raises ClusterError."""
-        kind, meta = kind_of(obj), obj["metadata"]
+    def apply(self, obj: Object, force: bool = True, kind: Kind | None = None) -> Object:
+        """Server-side apply under our field manager; what is the same already is not changed. Raises ClusterError.
+
+        `kind` is needed for a kind that harness/kinds.py does not name.
+        """
+        kind, meta = kind or kind_of(obj), obj["metadata"]
         params = {"fieldManager": FIELD_MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
         path = kind.path(meta.get("namespace"), meta["name"])
         return self._transport.request("PATCH", path, params, obj, "application/apply-patch+yaml")
@@ -229,6 +232,14 @@ class Cluster:
             resources = self._transport.request("GET", kind.group_path).get("resources", [])
             return any(resource["name"] == kind.plural for resource in resources)
         return False
+
+    def kind(self, api_version: str, name: str) -> Kind:
+        """The kind as the API server describes it; raises NotFound where it is not served."""
+        wanted = Kind(api_version, name, "")
+        for resource in self._transport.request("GET", wanted.group_path).get("resources", []):
+            if resource["kind"] == name and "/" not in resource["name"]:
+                return Kind(api_version, name, resource["name"], resource["namespaced"])
+        raise NotFound(self.name, f"find {api_version} {name}", "the API server does not serve this kind", 404)
 
     def groups(self) -> set[str]:
         """Names of the API groups that are served, the core group left out."""

@@ -34,15 +34,19 @@ def labelled(obj: Object, run_id: str) -> Object:
     return obj
 
 
-def control_plane(mesh: MeshNames, version: str | None, served: set[Kind]) -> list[Object]:
+def control_plane(mesh: MeshNames, version: str | None, served: set[Kind], istiods: int = 1) -> list[Object]:
     """Namespaces, control plane and member roll.
 
-    version: `spec.version`, None for the operator's newest; served: which of ADDON_KINDS the cluster serves.
+    version: `spec.version`, None for the operator's newest; served: which of ADDON_KINDS the cluster serves;
+    istiods: how many pods istiod gets.
     """
     objects = load(f"{mesh.name}/control-plane")
     spec = next(obj["spec"] for obj in objects if obj["kind"] == "ServiceMeshControlPlane")
     if version:
         spec["version"] = version
+    if istiods > 1:
+        components = spec.setdefault("runtime", {}).setdefault("components", {})
+        components["pilot"] = {"deployment": {"replicas": istiods}}
     _enable_addons(spec, served)
     return objects
 

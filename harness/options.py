@@ -85,6 +85,7 @@ OPTIONS = (
     Option("--federation-profile", "profiles to run, by comma; core is always run", "core", metavar="NAMES"),
     Option("--federation-report", "directory for report, page and evidence", metavar="DIR"),
     Option("--ossm-version", "spec.version to install, v2.1 to v2.6; the operator's newest if absent", metavar="V"),
+    Option("--istiods", "pods of istiod in each mesh, 1 to 5", "1", metavar="N"),
     Option("--split-weights", "percent to mesh1's and to mesh2's ratings", "50/50", metavar="A/B"),
     Option("--split-margin", "deviation that counts as broken, in percentage points", "5", metavar="POINTS"),
     Option("--split-alpha", "chance to call a good split broken", "1e-4", metavar="P"),
@@ -123,7 +124,12 @@ class Settings:
     profiles: tuple[str, ...]
     report: Path | None
     ossm_version: str | None
+    istiods: int
     split: SplitSettings
+
+    def keeps(self, failed: bool) -> bool:
+        """Whether what the run made stays; `failed`: whether a test failed."""
+        return self.keep == "always" or (self.keep == "failure" and failed)
 
     def __str__(self) -> str:
         if self.kubeconfigs is None:
@@ -163,6 +169,7 @@ def read_settings(values: Mapping[str, Any], given: Collection[str] = ()) -> Set
         profiles=found.profiles(),
         report=found.report(),
         ossm_version=found.choice("ossm_version", KNOWN) or None,
+        istiods=found.number("istiods", int, 1, 5),
         split=SplitSettings(
             weights=found.weights(),
             margin=found.number("split_margin", float, 0.1, 50),
@@ -229,8 +236,8 @@ class _Reader:
         if not value:
             if clusters == "kind":
                 self.problems.append(
-                    "--kind-bootstrap: missing; a new kind cluster has no operator. Give the directory with the "
-                    "manifests of the operator and its kinds"
+                    "--federation-clusters kind: needs --kind-bootstrap DIR with the manifests of the operator and its "
+                    "kinds, since a new cluster has none"
                 )
             return None
         if clusters != "kind":

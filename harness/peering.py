@@ -43,44 +43,49 @@ def wanted_imports(federation: Federation) -> list[ServiceEntry]:
     return [ServiceEntry(exported_name(service, mesh1.peer), imported_host(service, mesh2)) for service in SHARED]
 
 
-def watch_problems(mesh: Mesh, now: Callable[[], datetime]) -> list[str]:
-    """What is wrong, and stays wrong, with the own watches of a mesh's istiods; `now` gives the time in UTC.
+def watch_problems(mesh: Mesh, now: Callable[[], datetime]) -> dict[str, str]:
+    """Each istiod pod of a mesh and what is wrong, and stays wrong, with its own watch, '' where nothing is.
 
-    [] as soon as each is connected and freshly synced.
+    `now` gives the time in UTC. Comes back as soon as every watch is connected and freshly synced.
     """
     pods = [pod["metadata"]["name"] for pod in mesh.istiod_pods()]
     if not pods:
-        return [f"{mesh.name}: no pod of {mesh.istiod} is running, so nobody keeps its status true"]
+        return {mesh.istiod: f"{mesh.name}: no pod of {mesh.istiod} is running, so nobody keeps its status true"}
 
-    def look(status: PeerStatus) -> list[str]:
-        problems = (status.watch_problem(pod, now(), mesh.bounds.sync_age) for pod in pods)
-        return [f"{_peer(mesh)}: {problem}" for problem in problems if problem]
+    def look(status: PeerStatus) -> dict[str, str]:
+        problems = {pod: status.watch_problem(pod, now(), mesh.bounds.sync_age) for pod in pods}
+        return {pod: f"{_peer(mesh)}: {problem}" for pod, problem in problems.items() if problem}
 
-    return _lasting(mesh, "its own watches to be connected and synced", look)
+    return dict.fromkeys(pods, "") | _lasting(mesh, "its own watches to be connected and synced", look)
 
 
-def remote_problems(mesh: Mesh, other: Mesh) -> list[str]:
-    """Which of the other mesh's istiods have, and go on having, no connected watch on this mesh."""
+def remote_problems(mesh: Mesh, other: Mesh) -> dict[str, str]:
+    """Each istiod pod of the other mesh and why its watch on this mesh is not, and goes on not being, connected.
+
+    '' where it is. With several istiods here a watch ends at any one of them: all their views count together.
+    """
     addresses = {pod["status"].get("podIP", ""): pod["metadata"]["name"] for pod in other.istiod_pods()}
     if not addresses:
-        return [f"{other.name}: no pod of {other.istiod} is running, so nobody watches {mesh.name}"]
+        return {other.istiod: f"{other.name}: no pod of {other.istiod} is running, so nobody watches {mesh.name}"}
 
-    def look(status: PeerStatus) -> list[str]:
+    def look(status: PeerStatus) -> dict[str, str]:
         seen = ", ".join(source or "unnamed" for source in status.connected_sources()) or "none"
-        return [
-            f"{_peer(mesh)}: {addresses[missing]} ({missing}) of {other.name} has no watch connected, only: {seen}"
+        return {
+            addresses[missing]: f"{_peer(mesh)}: {addresses[missing]} ({missing}) of {other.name} has no watch "
+            f"connected, only: {seen}"
             for missing in status.missing_remotes(addresses)
-        ]
+        }
 
-    return _lasting(mesh, f"the watches of {other.name} to be connected", look)
+    return dict.fromkeys(addresses.values(), "") | _lasting(mesh, f"the watches of {other.name} to be connected", look)
 
 
-def _lasting(mesh: Mesh, what: str, look: Callable[[PeerStatus], list[str]]) -> list[str]:
+def _lasting(mesh: Mesh, what: str, look: Callable[[PeerStatus], dict[str, str]]) -> dict[str, str]:
     # A gateway that gets a new listener cuts the watch, which comes back by itself: only what lasts is a problem.
-    last: list[str] = []
+    last: dict[str, str] = {}
 
     def healthy(found: Objects) -> bool | None:
-        last[:] = look(PeerStatus.of(found[0])) if found else [f"{_peer(mesh)} does not exist"]
+        nonlocal last
+        last = look(PeerStatus.of(found[0])) if found else {mesh.peer: f"{_peer(mesh)} does not exist"}
         return not last or None
 
     with contextlib.suppress(WaitTimeout):

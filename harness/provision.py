@@ -35,8 +35,9 @@ class Provisioner:
     """Installs the scenario of both meshes, or brings what is there back to it.
 
     clusters: by mesh name; version: `spec.version` to ask for, None for the operator's newest; run_id: label of
-    everything created; patience: as of Mesh. `unsettled` says afterwards what the federation had not reached within
-    its bounds: that is for the tests to judge, not for provisioning.
+    everything created; patience: as of Mesh; istiods: pods of istiod in each mesh; balancers: whether LoadBalancers
+    may get addresses. `unsettled` says afterwards what the federation had not reached within its bounds: that is for
+    the tests to judge, not for provisioning.
     """
 
     clusters: Mapping[str, Cluster]
@@ -44,6 +45,8 @@ class Provisioner:
     progress: Progress
     version: str | None = None
     patience: float | None = None
+    istiods: int = 1
+    balancers: bool = True
     unsettled: list[str] = field(default_factory=list)
 
     def run(self) -> Federation:
@@ -141,7 +144,7 @@ class _Run:
         """Namespaces, control plane, member roll."""
         self.say("control plane: applying")
         served = {kind for kind in manifests.ADDON_KINDS if self.cluster.served(kind)}
-        self.apply(manifests.control_plane(self.names, self.provisioner.version, served))
+        self.apply(manifests.control_plane(self.names, self.provisioner.version, served, self.provisioner.istiods))
         self.say("control plane: applied")
 
     def root(self) -> str:
@@ -171,6 +174,8 @@ class _Run:
         )
         if self.one_cluster:
             return manifests.cluster_local(self.names)
+        if not self.provisioner.balancers and (by_node := node_port_address(self.cluster, service)):
+            return by_node
         try:
             return self._wait(
                 f"{what} to get a LoadBalancer address",

@@ -60,14 +60,14 @@ def test_the_captured_federation_has_no_peering_problem(observed):
     peer = captured_peer(observed, "healthy/objects/mesh2-servicemeshpeer-mesh1.json")
     mesh2 = mesh("mesh2", Answers(peer, [pod("istiod-fed-import-7fbb9d5cd8-knvn6")]))
     mesh1 = mesh("mesh1", Answers(pods=[pod("istiod-fed-export-56cf785495-ck7qs", "10.201.0.4")]))
-    assert watch_problems(mesh2, lambda: SHORTLY_AFTER) == []
-    assert remote_problems(mesh2, mesh1) == []
+    assert watch_problems(mesh2, lambda: SHORTLY_AFTER) == {"istiod-fed-import-7fbb9d5cd8-knvn6": ""}
+    assert remote_problems(mesh2, mesh1) == {"istiod-fed-export-56cf785495-ck7qs": ""}
 
 
 def test_a_lost_watch_is_told_with_mesh_object_and_last_answer(observed):
     peer = captured_peer(observed, "faults/wrong-clientid-export/mesh2-peer-mesh1.json")
     mesh2 = mesh("mesh2", Answers(peer, [pod("istiod-fed-import-7fbb9d5cd8-gqdbw")]))
-    (problem,) = watch_problems(mesh2, lambda: SHORTLY_AFTER)
+    (problem,) = watch_problems(mesh2, lambda: SHORTLY_AFTER).values()
     assert problem.startswith("mesh2: ServiceMeshPeer mesh2-system/mesh1: ")
     assert "403 Forbidden" in problem
 
@@ -75,13 +75,30 @@ def test_a_lost_watch_is_told_with_mesh_object_and_last_answer(observed):
 def test_a_remote_that_does_not_watch_is_told_by_pod_and_address(observed):
     peer = captured_peer(observed, "faults/egress-down-import/mesh1-peer-mesh2.json")
     mesh2 = mesh("mesh2", Answers(pods=[pod("istiod-fed-import-x", "10.202.0.4")]))
-    (problem,) = remote_problems(mesh("mesh1", Answers(peer)), mesh2)
+    (problem,) = remote_problems(mesh("mesh1", Answers(peer)), mesh2).values()
     assert "istiod-fed-import-x (10.202.0.4) of mesh2" in problem
 
 
 def test_without_a_running_istiod_a_status_proves_nothing(observed):
     peer = captured_peer(observed, "faults/istiod-export-down/mesh1-peer-mesh2.json")
-    assert "nobody keeps its status true" in watch_problems(mesh("mesh1", Answers(peer)), lambda: SHORTLY_AFTER)[0]
+    (problem,) = watch_problems(mesh("mesh1", Answers(peer)), lambda: SHORTLY_AFTER).values()
+    assert "nobody keeps its status true" in problem
+
+
+def test_several_istiods_are_told_apart_and_their_views_count_together():
+    def entry(pod: str, connected: bool, *sources: str) -> dict[str, Any]:
+        watch = {"connected": connected, "lastFullSync": "2026-11-22T07:27:00Z", "lastDisconnectStatus": "503 gone"}
+        return {"pod": pod, "watch": watch, "remotes": [{"source": s, "connected": True} for s in sources]}
+
+    views = {"active": [entry("istiod-a", True, "10.0.0.3")], "inactive": [entry("istiod-b", False, "10.0.0.4")]}
+    peer = {"metadata": {"name": "mesh1"}, "status": {"discoveryStatus": views}}
+    mesh2 = mesh("mesh2", Answers(peer, [pod("istiod-a"), pod("istiod-b", "10.0.0.2")]))
+    mesh1 = mesh("mesh1", Answers(pods=[pod(f"istiod-{n}", f"10.0.0.{n}") for n in (3, 4, 5)]))
+    own, remote = watch_problems(mesh2, lambda: SHORTLY_AFTER), remote_problems(mesh2, mesh1)
+    assert own["istiod-a"] == ""
+    assert "istiod-b" in own["istiod-b"]
+    assert "503 gone" in own["istiod-b"]
+    assert [name for name, problem in remote.items() if problem] == ["istiod-5"]
 
 
 def test_the_captured_sets_are_exactly_what_is_asked_for(observed):
