@@ -140,29 +140,31 @@ def _profile(profile: Json, requirements: list[Json], names: dict[str, str]) -> 
     badges = [
         [badge(f"{level}: {profile[level]['result']}", _VERDICTS[profile[level]["result"]][1]), " "] for level in levels
     ]
-    rows = [_requirement(entry, names) for entry in mine]
+    rows = [row for entry in mine for row in _requirement(entry, names)]
     head = ("Id", "Promise", "Result", heading("Seconds"))
     return join([element("h3", title, " ", badges), table(head, rows, f"{title}: requirements", class_="requirements")])
 
 
-def _requirement(entry: Json, names: dict[str, str]) -> list[object]:
+def _requirement(entry: Json, names: dict[str, str]) -> list[list[object]]:
+    """The row of one contract, and a second one over the whole width where there is a reason."""
     word, kind = _RESULTS[entry["result"]]
     promise: list[object] = [entry["title"]]
     if entry["level"] != "core":
         promise.append(element("span", f" {entry['level']}", class_="level"))
-    if entry["reason"]:
-        promise.append(element("pre", entry["reason"], class_="reason"))
     links = [_link(reference, names) for reference in entry["evidence"]]
     if links:
         promise.append(element("p", "Evidence: ", [[link, " "] for link in links], class_="links"))
     seconds = sum(test["seconds"] for test in entry["tests"])
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in entry["id"])
-    return [
+    first = [
         element("td", element("a", entry["id"], href=f"#r-{name}", id=f"r-{name}"), class_="id"),
         element("td", promise),
         element("td", badge(word, kind), class_="result"),
         element("td", f"{seconds:.1f}" if entry["tests"] else "", class_="number"),
     ]
+    if not entry["reason"]:
+        return [first]
+    return [first, [element("td", element("pre", entry["reason"], class_="reason"), colspan=4, class_="more")]]
 
 
 def _link(reference: str, names: dict[str, str]) -> Markup:
