@@ -156,7 +156,7 @@ def _requirement(entry: Json, names: dict[str, str]) -> list[list[object]]:
         promise.append(element("p", "Evidence: ", [[link, " "] for link in links], class_="links"))
     seconds = sum(test["seconds"] for test in entry["tests"])
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in entry["id"])
-    first = [
+    first: list[object] = [
         element("td", element("a", entry["id"], href=f"#r-{name}", id=f"r-{name}"), class_="id"),
         element("td", promise),
         element("td", badge(word, kind), class_="result"),
@@ -164,7 +164,8 @@ def _requirement(entry: Json, names: dict[str, str]) -> list[list[object]]:
     ]
     if not entry["reason"]:
         return [first]
-    return [first, [element("td", element("pre", entry["reason"], class_="reason"), colspan=4, class_="more")]]
+    more: list[object] = [element("td", element("pre", entry["reason"], class_="reason"), colspan=4, class_="more")]
+    return [first, more]
 
 
 def _link(reference: str, names: dict[str, str]) -> Markup:
