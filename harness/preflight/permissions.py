@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from harness import lease
 from harness.cluster import Cluster
-from harness.kinds import CRD, LEASE, NODE, POD, VIRTUAL_SERVICE, Kind, kind_of
+from harness.kinds import CRD, LEASE, NODE, POD, Kind, kind_of
 from harness.manifests import scenario
 from harness.mesh import MeshNames
 from harness.preflight.findings import Finding
@@ -41,8 +41,6 @@ def needs(names: MeshNames, adopt: bool) -> Iterator[Need]:
     for kind, namespace in places:
         for verb in _READ if adopt else (*_READ, *_WRITE):
             yield Need(verb, kind, namespace)
-    if adopt:
-        yield Need("patch", VIRTUAL_SERVICE, names.app_namespace)
     for namespace in (names.system_namespace, names.app_namespace):
         for verb in ("list", "watch"):
             yield Need(verb, POD, namespace)
