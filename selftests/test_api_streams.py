@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,14 +108,20 @@ def test_exec_by_the_python_client(namespace: str, core: client.CoreV1Api) -> No
         stream(core.connect_get_namespaced_pod_exec, "nobody", namespace, command=["true"], stdout=True)
 
 
+def ask(connection: socket.socket) -> bytes:
+    """The pod's whole answer to one request."""
+    connection.sendall(b"GET /details/0 HTTP/1.1\r\nHost: details\r\nConnection: close\r\n\r\n")
+    answer = b""
+    while b"}" not in answer and (data := connection.recv(65536)):
+        answer += data
+    return answer
+
+
 def test_port_forward_by_the_python_client(namespace: str, core: client.CoreV1Api) -> None:
     forward = portforward(core.connect_get_namespaced_pod_portforward, "details", namespace, ports="9080")
     with contextlib.closing(forward.socket(9080)) as connection:
         connection.settimeout(20)
-        connection.sendall(b"GET /details/0 HTTP/1.1\r\nHost: details\r\nConnection: close\r\n\r\n")
-        answer = b""
-        while b"}" not in answer and (data := connection.recv(65536)):
-            answer += data
+        answer = ask(connection)
     assert answer.startswith(b"HTTP/1.1 200 "), (answer, forward.error(9080))
 
 
@@ -124,6 +131,15 @@ def test_a_closed_port_is_told(namespace: str, core: client.CoreV1Api) -> None:
         connection.settimeout(20)
         assert connection.recv(10) == b""
     assert "9999" in forward.error(9999)
+
+
+def test_one_port_that_ends_leaves_the_others(namespace: str, core: client.CoreV1Api) -> None:
+    forward = portforward(core.connect_get_namespaced_pod_portforward, "details", namespace, ports="9999,9080")
+    with contextlib.closing(forward.socket(9080)) as connection:
+        connection.settimeout(20)
+        assert ask(connection).startswith(b"HTTP/1.1 200 ")
+    assert "9999" in forward.error(9999)
+    assert forward.error(9080) is None
 
 
 def test_pods_are_reached_through_the_proxy(http: Http, namespace: str) -> None:

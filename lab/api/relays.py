@@ -94,7 +94,8 @@ async def forward_ports(request: web.BaseRequest, address: str) -> web.StreamRes
     socket = web.WebSocketResponse(protocols=_PORT_FORWARD, max_msg_size=0)
     await socket.prepare(request)
     writers: dict[int, asyncio.StreamWriter] = {}
-    tasks: list[asyncio.Task[None]] = []
+    answers: list[asyncio.Task[None]] = []
+    ends: list[asyncio.Task[None]] = []
     try:
         for index, port in enumerate(ports):
             first = struct.pack("<H", port)
@@ -106,17 +107,22 @@ async def forward_ports(request: web.BaseRequest, address: str) -> web.StreamRes
                 text = f"unable to connect to port {port} of the pod: {error.strerror or error}"
                 await socket.send_bytes(bytes([2 * index + 1]) + text.encode())
                 continue
-            tasks.append(asyncio.ensure_future(_to_client(reader, socket, 2 * index)))
-        tasks.append(asyncio.ensure_future(_to_pod(socket, writers)))
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            answers.append(asyncio.ensure_future(_to_client(reader, socket, 2 * index)))
+        ends = [asyncio.ensure_future(_to_pod(socket, writers)), asyncio.ensure_future(_all(answers))]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
+        for task in (*ends, *answers):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*ends, *answers, return_exceptions=True)
         for writer in writers.values():
             writer.close()
         await socket.close()
     return socket
+
+
+async def _all(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        await task
 
 
 async def _to_client(reader: asyncio.StreamReader, socket: web.WebSocketResponse, channel: int) -> None:
