@@ -22,6 +22,7 @@ pytest_plugins = [
     "fixtures.bookinfo",
     "fixtures.peering",
     "fixtures.traffic",
+    "fixtures.evidence",
 ]
 
 

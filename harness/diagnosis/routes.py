@@ -53,10 +53,11 @@ def no_sidecar(look: Look, pod: Object) -> Link:
     return look.broken("sidecar-missing", f"{name} has no istio-proxy", pod=name, detail=detail)
 
 
-def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None) -> Link:
+def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None, dependent: str) -> Link:
     """ratings-split sends to hosts and subsets that exist, with the asked weights, and the sidecar routes so.
 
-    asked: percent by mesh; None where only the VirtualService itself is the measure.
+    asked: percent by mesh; None where only the VirtualService itself is the measure. dependent: what a measurement
+    found wrong with the independence of picks.
     """
     name = mesh.names.name
     look = Look("split routes", name, f"VirtualService {mesh.app}/{SPLIT}, the route of reviews v3's sidecar")
@@ -76,8 +77,8 @@ def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None) ->
     weights = _shares({_full(e["destination"]["host"], mesh): e.get("weight", 100) for e in destinations[:2]})
     shown = {hosts[host]: share for host, share in weights.items()}
     if len(routes) > 1 or any("match" in route for route in routes):
-        seen = f"{len(routes)} routes; what the others match does not follow the weights"
-        return look.broken("weights-differ", seen, name=SPLIT, detail=seen)
+        seen = f"{len(routes)} routes, some of which only some requests match"
+        return look.broken("not-independent", seen, name=SPLIT, detail=seen)
     if asked and not _same(shown, _shares(asked)):
         seen = f"{_text(shown)} instead of {_text(_shares(asked))}"
         return look.broken("weights-differ", seen, name=SPLIT, detail=seen)
@@ -86,6 +87,8 @@ def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None) ->
     if not _same(routed, weights):
         values = {"pod": pod, "name": SPLIT, "expected": _text(weights)}
         return look.broken("route-not-programmed", _text(routed), seen=_text(routed), **values)
+    if dependent:
+        return look.broken("not-independent", dependent, name=SPLIT, detail=dependent)
     return look.ok(_text(shown))
 
 

@@ -98,7 +98,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         _Step("exports", "mesh1", partial(watches.exports, facts)),
         _Step("imports", "mesh2", partial(watches.imports, facts)),
         _Step("client sidecar", "mesh2", partial(routes.client, mesh2, path)),
-        _Step("split routes", "mesh2", partial(routes.split, mesh2, path, hints.weights)),
+        _Step("split routes", "mesh2", partial(routes.split, mesh2, path, hints.weights, hints.dependent)),
         _Step("mongodb route", "mesh2", partial(routes.mongodb, mesh2)),
         _Step("calls of ratings", "mesh2", partial(traffic.calls, facts, path)),
         _Step("egress", "mesh2", partial(traffic.egress, facts, path)),
