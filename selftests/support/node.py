@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from lab.children import die_with
 from lab.settings import ClusterSettings
 
 _PROJECT = Path(__file__).resolve().parents[2]
@@ -20,7 +21,9 @@ def running_node(settings: ClusterSettings) -> Iterator[subprocess.Popen[bytes]]
     line = [sys.executable, "-m", "lab.node", "--cluster-dir", settings.directory]
     log = settings.path / "node.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(line, env=dict(os.environ), stdout=out, stderr=out, cwd=_PROJECT)
+        process = subprocess.Popen(
+            line, env=dict(os.environ), stdout=out, stderr=out, cwd=_PROJECT, preexec_fn=die_with(os.getpid())
+        )
     try:
         yield process
     finally:
