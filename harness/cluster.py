@@ -95,7 +95,7 @@ class Cluster:
         kind, meta = kind or kind_of(obj), obj["metadata"]
         params = {"fieldManager": FIELD_MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
         path = kind.path(meta.get("namespace"), meta["name"])
-        return self._transport.request("PATCH", path, params, obj, "application/apply-patch+yaml")
+        return self._transport.request("PATCH", path, params, obj, "application/apply-patch+yaml", races=force)
 
     def create(self, obj: Object, dry_run: bool = False) -> Object:
         """Raises Conflict where the object exists already; with `dry_run` it is only checked, by webhooks too."""
@@ -109,13 +109,14 @@ class Cluster:
         """JSON merge patch; raises NotFound, and Conflict where `change` carries an old resourceVersion."""
         path = kind.path(namespace, name, subresource)
         params = {"fieldManager": FIELD_MANAGER}
-        return self._transport.request("PATCH", path, params, change, "application/merge-patch+json")
+        races = "resourceVersion" not in (change.get("metadata") or {})
+        return self._transport.request("PATCH", path, params, change, "application/merge-patch+json", races=races)
 
     def delete(self, kind: Kind, name: str, namespace: str | None = None) -> None:
         """Asks for deletion (dependents in the background); an object that is not there is deleted already."""
         with contextlib.suppress(NotFound):
             body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-            self._transport.request("DELETE", kind.path(namespace, name), body=body)
+            self._transport.request("DELETE", kind.path(namespace, name), body=body, races=True)
 
     # Waiting
 

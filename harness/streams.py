@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import urllib3
 from kubernetes.client.exceptions import ApiException
@@ -14,8 +16,14 @@ from kubernetes.stream import ws_client
 
 from harness.kinds import POD
 from harness.transport import ClusterError, Transport
+from harness.waiting import Deadline, pause
+
+T = TypeVar("T")
 
 LOG_SECONDS = 60  # longest silence while a log that is not followed is read
+_AGAIN_SECONDS = 0.3
+# What an API server says that is busy, restarting or behind a proxy that is: no websocket was opened yet.
+_PASSES_BY = re.compile(r"Handshake status (429|50[0234])|reset|refused|closed|timed out|lost", re.IGNORECASE)
 
 
 def lines_of(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
@@ -92,14 +100,29 @@ def open_log(transport: Transport, namespace: str, pod: str, asked: LogQuery) ->
     return LogStream(transport, transport.open(POD.path(namespace, pod, "log"), asked.params, read_timeout))
 
 
+def _opened(transport: Transport, what: str, connect: Callable[[], T]) -> T:
+    """Repeats what failed before anything had begun in the pod, as long as the patience lasts."""
+    deadline, cancelled = Deadline(transport.patience), transport.cancelled
+    while True:
+        try:
+            return connect()
+        except (ApiException, OSError) as error:
+            why = str(getattr(error, "reason", "") or error)
+            if deadline.passed or not _PASSES_BY.search(why):
+                raise ClusterError(transport.mesh, what, why) from error
+        pause(_AGAIN_SECONDS, cancelled)
+
+
 def run_command(
     transport: Transport, namespace: str, pod: str, container: str, argv: Sequence[str], timeout: float
 ) -> str:
     what = f"exec {namespace}/{pod} -c {container}: {' '.join(argv)}"
     query = [("container", container), ("stdout", "true"), ("stderr", "true"), ("command", list(argv))]
     url = transport.server + POD.path(namespace, pod, "exec")
-    try:
-        client = ws_client.websocket_call(
+    client = _opened(
+        transport,
+        what,
+        lambda: ws_client.websocket_call(
             transport.configuration,
             "GET",
             url,
@@ -107,9 +130,8 @@ def run_command(
             headers=transport.headers(),
             capture_all=False,
             _preload_content=False,
-        )
-    except ApiException as error:
-        raise ClusterError(transport.mesh, what, str(error.reason)) from error
+        ),
+    )
     try:
         client.run_forever(timeout=timeout)
         if client.is_open():
@@ -137,10 +159,11 @@ class ForwardedSocket(socket.socket):
 def forward(transport: Transport, namespace: str, pod: str, port: int) -> ForwardedSocket:
     what = f"port-forward {namespace}/{pod} {port}"
     url = transport.server + POD.path(namespace, pod, "portforward")
-    try:
-        forwarding = ws_client.portforward_call(
+    forwarding = _opened(
+        transport,
+        what,
+        lambda: ws_client.portforward_call(
             transport.configuration, "GET", url, query_params=[("ports", str(port))], headers=transport.headers()
-        )
-    except (ApiException, OSError) as error:
-        raise ClusterError(transport.mesh, what, str(getattr(error, "reason", "") or error)) from error
+        ),
+    )
     return ForwardedSocket(forwarding, forwarding.socket(port)._socket)

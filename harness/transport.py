@@ -207,12 +207,14 @@ class Transport:
         body: Any = None,
         content_type: str = "application/json",
         repeat: bool | None = None,
+        races: bool = False,
     ) -> Object:
         """One request and its decoded answer.
 
         `repeat`: whether it is safe to send twice (default: all but POST). What is, is sent again on 429, 5xx and
         lost connections as long as the patience lasts, at the server's Retry-After where it gives one; a refused
-        token is read again from the kubeconfig once. Raises ClusterError.
+        token is read again from the kubeconfig once. `races`: a conflict (409) can only mean that somebody else wrote
+        at the same moment, so it is sent again too. Raises ClusterError.
         """
         repeat = method != "POST" if repeat is None else repeat
         deadline, cancelled = Deadline(self.patience), self.cancelled
@@ -237,7 +239,7 @@ class Transport:
                     renewed, wait = True, 0
                     self._renew()
                 elif (
-                    status in _TRANSIENT
+                    (status in _TRANSIENT or (status == 409 and races))
                     and _WRONG_OBJECT not in raw
                     and not deadline.passed
                     and (repeat or status == 429)

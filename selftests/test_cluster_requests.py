@@ -9,7 +9,16 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.kinds import CONFIG_MAP, PEER, POD
-from harness.transport import Conflict, Forbidden, Invalid, KubeconfigError, NotFound, ServerError, Unreachable
+from harness.transport import (
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    KubeconfigError,
+    NotFound,
+    ServerError,
+    Unreachable,
+)
 from harness.waiting import Cancelled, WaitTimeout
 from selftests.support.scripted_api import Reply, ScriptedApi
 
@@ -59,6 +68,33 @@ def test_a_create_that_may_have_happened_is_not_repeated(scripted, trouble, erro
     with pytest.raises(error):
         cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "n"}})
     assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("write", ["apply", "patch", "delete"])
+def test_a_write_that_met_another_one_is_repeated(scripted, write):
+    cluster, api = scripted(Reply(409, {"message": "changed"}), FOUND)
+    if write == "apply":
+        cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "n"}})
+    elif write == "patch":
+        cluster.patch(CONFIG_MAP, "x", "n", {"data": {"a": "b"}})
+    else:
+        cluster.delete(CONFIG_MAP, "x", "n")
+    assert len(api.requests) == 2
+
+
+def test_a_write_on_a_version_that_is_gone_is_not_repeated(scripted):
+    cluster, api = scripted(Reply(409, {"message": "changed"}), FOUND)
+    with pytest.raises(Conflict):
+        cluster.patch(CONFIG_MAP, "x", "n", {"metadata": {"resourceVersion": "1"}, "data": {"a": "b"}})
+    assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_command_that_did_not_begin_is_asked_for_again(scripted, status):
+    cluster, api = scripted(Reply(status), Reply(status), Reply(403))
+    with pytest.raises(ClusterError, match="403"):
+        cluster.exec("n", "pod", "c", ["true"])
+    assert len(api.requests) == 3
 
 
 def test_a_create_that_was_turned_away_is_repeated(scripted):
