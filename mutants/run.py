@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,28 +37,40 @@ class Row:
     seconds: float
 
 
-def run_fault(fault: str) -> Row:
-    """A fresh lab, the fault, the suite, the verdict. Raises nothing that has to do with the run."""
+@contextlib.contextmanager
+def _report_directory(reports: Path | None, name: str) -> Iterator[Path]:
+    if reports:
+        yield reports / name
+        return
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        yield Path(directory)
+
+
+def run_fault(fault: str, reports: Path | None = None) -> Row:
+    """A fresh lab, the fault, the suite, the verdict. Raises nothing that has to do with the run.
+
+    The suite's report stays in a directory of `reports`, named as the fault.
+    """
     begin = time.monotonic()
     try:
-        with provisioned_lab() as kubeconfigs, tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        with provisioned_lab() as kubeconfigs, _report_directory(reports, fault) as directory:
             inject(fault, kubeconfigs)
             time.sleep(_SETTLING)
-            outcome = run_suite(kubeconfigs, Path(directory))
+            outcome = run_suite(kubeconfigs, directory)
     except _CANNOT as error:
         problem = f"{type(error).__name__}: {error}"
         return Row(fault, Judgement(Verdict.BROKEN_RUN), None, problem, time.monotonic() - begin)
     return Row(fault, judge(EXPECTED[fault], outcome), outcome, "", time.monotonic() - begin)
 
 
-def run_faults(faults: Sequence[str], jobs: int, done: Callable[[Row], None]) -> list[Row]:
+def run_faults(faults: Sequence[str], jobs: int, done: Callable[[Row], None], reports: Path | None = None) -> list[Row]:
     """Rows in the order of `faults`; `done` is called for each as it comes. Ctrl-C begins no further fault."""
     stopped = Event()
 
     def one(fault: str) -> Row | None:
         if stopped.is_set():
             return None
-        row = run_fault(fault)
+        row = run_fault(fault, reports)
         done(row)
         return row
 
@@ -69,15 +82,15 @@ def run_faults(faults: Sequence[str], jobs: int, done: Callable[[Row], None]) ->
             raise
 
 
-def run_healthy(times: int, done: Callable[[int, Outcome], None]) -> int:
+def run_healthy(times: int, done: Callable[[int, Outcome], None], reports: Path | None = None) -> int:
     """How often in a row the suite, diagnosis included, is green on one lab without a fault, up to `times`.
 
     Raises what a broken run raises.
     """
     with provisioned_lab() as kubeconfigs:
         for number in range(times):
-            with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
-                outcome = run_suite(kubeconfigs, Path(directory))
+            with _report_directory(reports, f"healthy-{number + 1}") as directory:
+                outcome = run_suite(kubeconfigs, directory)
             done(number + 1, outcome)
             if outcome.failed or outcome.cause:
                 return number

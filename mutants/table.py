@@ -71,10 +71,10 @@ def page(rows: Sequence[Row]) -> str:
         "# Faults and who notices them",
         "",
         "Made by `python -m mutants --write docs/faults.md`; do not edit. For each fault of "
-        "`python -m lab fault --list` a fresh lab was provisioned, given the fault and verified by the suite (`--federation-adopt`). *killed*: "
-        "every test meant for the fault failed, no test that has nothing to do with it did, and the diagnosis named "
-        "the right cause on the right side. *withstood*: the suite has to stay green, and did. A requirement with a "
-        "mesh in brackets failed for that mesh only.",
+        "`python -m lab fault --list` a fresh lab was provisioned, given the fault, and verified by the suite "
+        "(`--federation-adopt`). *killed*: every test meant for the fault failed, no test that has nothing to do with "
+        "it did, and the diagnosis named the right cause on the right side. *withstood*: the suite has to stay green, "
+        "and did. A requirement with a mesh in brackets failed for that mesh only.",
         "",
         totals(rows) + ".",
         "",
