@@ -29,7 +29,9 @@ _TEXT = (
     (re.compile(r"\bLS0tLS1CRUdJTi[A-Za-z0-9+/=]{20,}"), GONE),
     (
         re.compile(
-            rf"""(?<![\w.-])(["']?{_WORDS}["']?\s*[:=]\s*["']?)(?!{re.escape(GONE)})[^\s"',;&]+""", re.IGNORECASE
+            rf"""(?<![\w.-])(["']?{_WORDS}["']?[ \t]*[:=][ \t]*["']?(?:(?:bearer|basic)[ \t]+)?)"""
+            rf"""(?!{re.escape(GONE)})[^\s"',;&{{[][^\s"',;&]*""",
+            re.IGNORECASE,
         ),
         rf"\1{GONE}",
     ),
@@ -48,7 +50,12 @@ def redacted(value: Any) -> Any:
     if isinstance(value, dict):
         if value.get("kind") == "Secret" or str(value.get("type", "")).startswith("kubernetes.io/"):
             value = {key: entry for key, entry in value.items() if key not in ("data", "stringData")}
-        return {key: GONE if _secret(key, entry) else redacted(entry) for key, entry in value.items()}
+        # Environment variables and headers: the key is a value of its own.
+        named = "value" in value and _secret(value.get("name") or value.get("key"), value["value"])
+        return {
+            key: GONE if _secret(key, entry) or (named and key == "value") else redacted(entry)
+            for key, entry in value.items()
+        }
     if isinstance(value, list | tuple):
         return [redacted(entry) for entry in value]
     return redacted_text(value) if isinstance(value, str) else value

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from harness.envoy import AccessLine, ClusterName
 
-_NOT_MADE = re.compile(r"refused|no_route|unreachable|timeout|timed_out|delayed_connect", re.IGNORECASE)
-_WE_REJECT = re.compile(r"certificate_?verify_?failed|verify_san|san_matcher", re.IGNORECASE)
-_PEER_REJECTS = re.compile(r"alert_(unknown_ca|certificate_unknown|bad_certificate|access_denied)", re.IGNORECASE)
+_NOT_MADE = re.compile(r"refused|no[_ ]route|unreachable|timeout|timed[_ ]out|delayed_connect", re.IGNORECASE)
+_WE_REJECT = re.compile(r"certificate[_ ]verify[_ ]failed|verify[_ ]san|san[_ ]matcher", re.IGNORECASE)
+_PEER_REJECTS = re.compile(
+    r"alert[_ ](unknown[_ ]ca|certificate[_ ]unknown|bad[_ ]certificate|access[_ ]denied)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,108 @@
+"""Nothing secret is written down, whatever it is wrapped in; what people need to read stays."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.diagnosis.model import Diagnosis, Look
+from harness.evidence import collect
+from harness.redact import GONE, redacted, redacted_text
+
+SECRET = "c0ffee-" + "do-not-show-me"
+KEY = f"-----BEGIN EC PRIVATE KEY-----\n{SECRET}\nMHcCAQEE\n-----END EC PRIVATE KEY-----"
+JWT = f"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.{SECRET}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        KEY,
+        KEY.rpartition("\n")[0],
+        json.dumps({"inline_string": KEY}),
+        f"Authorization: Bearer {SECRET}",
+        f'"authorization": "Basic {SECRET}"',
+        f"authorization={SECRET}",
+        f"curl -H 'authorization: bearer {SECRET}' https://example.com",
+        JWT,
+        f"token: {SECRET}",
+        f"access_token={SECRET}&other=1",
+        f"https://user:{SECRET}@example.com/path",
+        f"mongodb://admin:{SECRET}@mongodb:27017/test",
+        f"MONGO_PASSWORD={SECRET}",
+        f"client-key-data: {SECRET}",
+        f'{{"password": "{SECRET}"}}',
+        f"oauth cookie: {SECRET}",
+        f"sha256~{SECRET}",
+    ],
+)
+def test_text_loses_its_secrets(text: str) -> None:
+    assert SECRET not in redacted_text(text)
+    assert GONE in redacted_text(text)
+
+
+def test_a_key_in_base64_is_a_key() -> None:
+    wrapped = base64.b64encode(KEY.encode()).decode()
+    assert wrapped not in redacted_text(f"something: {wrapped}")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"kind": "Secret", "data": {"anything": SECRET}, "stringData": {"else": SECRET}},
+        {"type": "kubernetes.io/tls", "data": {"tls.key": SECRET}},
+        {"users": [{"user": {"token": SECRET, "client-key-data": SECRET, "password": SECRET}}]},
+        {"headers": {"Authorization": SECRET, "Cookie": SECRET}},
+        {"env": [{"name": "DB_PASSWORD", "value": SECRET}]},
+        {"metadata": {"annotations": {"note": f"bearer {SECRET}"}}},
+        [[{"private_key": {"inline_bytes": SECRET}}]],
+    ],
+)
+def test_objects_lose_their_secrets(value: object) -> None:
+    assert SECRET not in json.dumps(redacted(value))
+
+
+def test_what_people_need_stays() -> None:
+    kept = {
+        "pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+        "serviceAccountToken": {"path": "token", "expirationSeconds": 3600},
+        "imagePullSecrets": [{"name": "registry"}],
+        "clientID": "mesh2.local/ns/mesh2-system/sa/mesh1-egress-service-account",
+        "line": '"GET /ratings/0 HTTP/1.1" 503 UF "probe/x/1" "ratings:9080"',
+        "secretName": "istio-ca",
+        "tokenPath": "/var/run/secrets/token",
+    }
+    assert redacted(kept) == kept
+    for text in (yaml.safe_dump(kept), json.dumps(kept), json.dumps(kept, indent=1)):
+        assert redacted_text(text) == text
+
+
+def broken_diagnosis() -> Diagnosis:
+    return Diagnosis((Look("API", "mesh1", f"token={SECRET}").unknown(f"authorization: Bearer {SECRET}"),))
+
+
+def test_a_directory_keeps_within_its_limit_and_says_what_it_cut(tmp_path: Path) -> None:
+    filler = Diagnosis(tuple(Look(f"link {n}", "mesh1", "x" * 100).ok("y" * 100) for n in range(400)))
+    index = collect({}, datetime.now(UTC), tmp_path, filler, limit_bytes=20_000)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 20_000
+    assert [entry.cut for entry in index.files] == [True]
+    assert yaml.safe_load((tmp_path / "index.yaml").read_text())["files"][0]["cut"] is True
+    whole = collect({}, datetime.now(UTC), tmp_path, filler, limit_bytes=2_000_000)
+    assert [entry.cut for entry in whole.files] == [False]
+
+
+def test_what_an_earlier_run_left_is_gone(tmp_path: Path) -> None:
+    collect({}, datetime.now(UTC), tmp_path, broken_diagnosis())
+    (tmp_path / "old.log").write_text("of an earlier run")
+    collect({}, datetime.now(UTC), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.yaml"]
+
+
+def test_a_diagnosis_is_written_without_secrets(tmp_path: Path) -> None:
+    collect({}, datetime.now(UTC), tmp_path, broken_diagnosis())
+    assert SECRET not in (tmp_path / "diagnosis.yaml").read_text()
