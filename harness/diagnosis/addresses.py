@@ -6,9 +6,11 @@ import contextlib
 import socket
 from collections.abc import Callable
 
+from harness import trust
 from harness.diagnosis.facts import Entrance, Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.peering import exported_name
 from harness.status import PeerStatus
 from harness.transport import ClusterError
 
@@ -44,7 +46,7 @@ def addresses(facts: Facts, mesh: MeshFacts) -> Link:
                     return look.unknown(f"{host} may mean something inside the cluster; known: {expected}")
                 values = {"address": host, "expected": expected}
                 return look.broken("address-unresolvable", f"{host}: {error}", **values)
-            if trouble := _trouble(host, ports[DISCOVERY_PORT]):
+            if trouble := _trouble(other, host, ports[DISCOVERY_PORT], DISCOVERY_PORT):
                 if _connected(mesh):
                     return look.unknown(f"{host} is not known as {peer}'s, does not answer here, yet mesh is connected")
                 where = f"{host}:{ports[DISCOVERY_PORT]}"
@@ -65,8 +67,8 @@ def port(facts: Facts, mesh: MeshFacts, number: int) -> Link:
     if asked in right:
         return look.ok(str(asked))
     expected = ", ".join(map(str, sorted(right)))
-    if not facts.one_cluster() and not _trouble(hosts[0], asked):
-        return look.unknown(f"{asked} accepts connections, but is not among the gateway's ports ({expected})")
+    if not facts.one_cluster() and not _trouble(facts.other(mesh), hosts[0], asked, number):
+        return look.ok(f"{asked}, where the gateway answers")
     seen = f"{asked}, {mesh.names.peer}'s gateway has {expected}"
     cause = {DISCOVERY_PORT: "wrong-discovery-port", SERVICE_PORT: "wrong-service-port"}[number]
     return look.broken(cause, seen, port=asked, expected=expected)
@@ -107,13 +109,28 @@ def _resolve(host: str) -> set[str]:
     return {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
 
 
-def _trouble(host: str, number: int) -> str:
-    """Why no connection is made to a host; '' when one is."""
+def _trouble(other: MeshFacts, host: str, outside: int, number: int) -> str:
+    """Why the federation ingress of `other` is not met at an address; '' when it is.
+
+    That a connection is accepted says little: proxies and load balancers do that too.
+    """
+    wanted = f"spiffe://{other.ingress_identity()}"
     try:
-        socket.create_connection((host, number), timeout=_TRY_SECONDS).close()
+        shown = trust.presented_chain(
+            lambda: socket.create_connection((host, outside), timeout=_TRY_SECONDS),
+            server_name(other, number),
+            other.own_root(),
+        )
     except OSError as error:
         return str(error) or type(error).__name__
-    return ""
+    return "" if wanted in shown.uris else f"who answers there is {shown}"
+
+
+def server_name(mesh: MeshFacts, port: int) -> str:
+    """SNI under which the peer calls the federation ingress of `mesh`."""
+    if port == DISCOVERY_PORT:
+        return f"discovery.{mesh.names.peer}-system.svc.{mesh.names.name}.local"
+    return f"outbound_.9080_._.{exported_name('ratings', mesh.names.peer)}"
 
 
 def _connected(mesh: MeshFacts) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.envoy import AccessLine, ClusterName
 
-_NOT_MADE = re.compile(r"refused|no[_ ]route|unreachable|timeout|timed[_ ]out|delayed_connect", re.IGNORECASE)
+_NOT_MADE = re.compile(r"refused|no[_ ]route|unreachable|timeout|timed[_ ]out|connect_error", re.IGNORECASE)
 _WE_REJECT = re.compile(r"certificate[_ ]verify[_ ]failed|verify[_ ]san|san[_ ]matcher", re.IGNORECASE)
 _PEER_REJECTS = re.compile(
     r"alert[_ ](unknown[_ ]ca|certificate[_ ]unknown|bad[_ ]certificate|access[_ ]denied)", re.IGNORECASE

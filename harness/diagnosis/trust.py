@@ -6,11 +6,10 @@ import ssl
 from datetime import UTC, datetime
 
 from harness import trust
-from harness.diagnosis.addresses import connector
+from harness.diagnosis.addresses import connector, server_name
 from harness.diagnosis.facts import ROOT_KEY, Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
-from harness.peering import exported_name
 
 _PLAIN = b"GET /v1/services/ HTTP/1.1\r\nhost: conformance\r\nconnection: close\r\n\r\n"
 
@@ -122,13 +121,6 @@ def _answers_plaintext(connect: trust.Connect) -> bool:
             return bool(raw.recv(1))
         except (TimeoutError, ConnectionError, ssl.SSLError):
             return False
-
-
-def server_name(mesh: MeshFacts, port: int) -> str:
-    """SNI under which the peer calls the federation ingress of `mesh`."""
-    if port == DISCOVERY_PORT:
-        return f"discovery.{mesh.names.peer}-system.svc.{mesh.names.name}.local"
-    return f"outbound_.9080_._.{exported_name('ratings', mesh.names.peer)}"
 
 
 def _fingerprints(pem: str) -> set[str]:

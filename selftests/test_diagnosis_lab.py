@@ -1,0 +1,237 @@
+"""Diagnosis and evidence on a running federation: healthy, broken in ways that look alike, and full of secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from harness import kinds
+from harness.cluster import Cluster
+from harness.diagnosis import Diagnosis, Hints, State, diagnose
+from harness.entry import productpage_entry, wait_for_stars
+from harness.evidence import collect
+from harness.kinds import Kind
+from harness.mesh import MESH2, Federation
+from harness.progress import Progress
+from harness.provision import Provisioner
+from selftests.support.lab import start_lab, stop_lab
+
+Edit = Callable[[dict[str, Any]], None]
+SECRET = "c0ffee-" + "do-not-show-me"
+ROOT = Path(__file__).parent.parent
+
+
+class Meshes:
+    """A provisioned federation whose objects can be changed for a while."""
+
+    def __init__(self, clusters: dict[str, Cluster], federation: Federation, url: str) -> None:
+        self.clusters, self.federation, self.url = clusters, federation, url
+
+    @contextlib.contextmanager
+    def changed(self, mesh: str, kind: Kind, name: str, namespace: str, spec: dict[str, Any]) -> Iterator[None]:
+        """With `spec` merged into one object, until the block ends."""
+        cluster = self.clusters[mesh]
+        before = cluster.get(kind, name, namespace)["spec"]
+        cluster.patch(kind, name, namespace, {"spec": spec})
+        try:
+            yield
+        finally:
+            cluster.patch(kind, name, namespace, {"spec": {key: before.get(key) for key in spec}})
+
+
+@pytest.fixture(scope="module")
+def meshes() -> Iterator[Meshes]:
+    lab = start_lab()
+    with contextlib.ExitStack() as stack:
+        stack.callback(stop_lab, lab)
+        clusters = {name: Cluster(name, lab.directory / name / "admin.kubeconfig") for name in ("mesh1", "mesh2")}
+        for cluster in clusters.values():
+            stack.callback(cluster.close)
+        federation = Provisioner(clusters, "diagnosis", Progress(io.StringIO(), live=False)).run()
+        entry = productpage_entry(clusters["mesh2"], MESH2, stack)
+        assert wait_for_stars(entry, federation.mesh2) == ""
+        yield Meshes(clusters, federation, entry.productpage_url)
+
+
+def named(found: Diagnosis) -> tuple[str, str]:
+    return found.cause, found.side
+
+
+def test_a_healthy_federation_has_every_link_in_order(meshes: Meshes) -> None:
+    found = diagnose(meshes.clusters)
+    assert [str(link) for link in found.links if link.state is not State.OK] == []
+    assert (found.state, found.cause, found.side) == (State.OK, "", "")
+    assert len({(link.name, link.side) for link in found.links}) == len(found.links) > 30
+    said = command(meshes, "--json")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert json.loads(said.stdout)["links"] == [
+        link | {"seen": said_link["seen"]}
+        for link, said_link in zip(found.to_dict()["links"], json.loads(said.stdout)["links"], strict=True)
+    ]
+
+
+def test_looking_changes_no_object(meshes: Meshes) -> None:
+    def everything() -> dict[str, tuple[str, ...]]:
+        looked_at = (
+            kinds.PEER,
+            kinds.EXPORTS,
+            kinds.IMPORTS,
+            kinds.VIRTUAL_SERVICE,
+            kinds.DEPLOYMENT,
+            kinds.CONFIG_MAP,
+        )
+        return {
+            f"{name} {kind} {obj['metadata']['namespace']}/{obj['metadata']['name']}": obj["metadata"]["uid"]
+            + str(obj["metadata"].get("generation"))
+            for name, cluster in meshes.clusters.items()
+            for kind in looked_at
+            for obj in cluster.list(kind)
+        }
+
+    before = everything()
+    diagnose(meshes.clusters)
+    assert everything() == before
+
+
+def test_a_wrong_discovery_port_and_a_wrong_service_port_are_told_apart(meshes: Meshes) -> None:
+    for field, cause in (("discoveryPort", "wrong-discovery-port"), ("servicePort", "wrong-service-port")):
+        with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": _remote(meshes, **{field: 9999})}):
+            found = diagnose(meshes.clusters)
+        assert named(found) == (cause, "mesh2")
+        assert "9999" in found.sentence
+        assert field in found.remedy
+
+
+def _remote(meshes: Meshes, **changes: Any) -> dict[str, Any]:
+    peer = meshes.clusters["mesh2"].get(kinds.PEER, "mesh1", "mesh2-system")
+    return {**peer["spec"]["remote"], **changes}
+
+
+def test_trust_domain_client_id_and_root_are_told_apart(meshes: Meshes) -> None:
+    security = meshes.clusters["mesh1"].get(kinds.PEER, "mesh2", "mesh1-system")["spec"]["security"]
+    for change, cause in (
+        ({"trustDomain": "elsewhere.local"}, "wrong-trust-domain"),
+        ({"clientID": f"spiffe://{security['clientID']}"}, "wrong-client-id"),
+        ({"clientID": ""}, "client-id-missing"),
+        ({"certificateChain": {"kind": "ConfigMap", "name": "not-there"}}, "root-missing"),
+        ({"certificateChain": {"kind": "ConfigMap", "name": "istio-ca-root-cert"}}, "root-not-current"),
+    ):
+        spec = {"security": {**copy.deepcopy(security), **change}}
+        with meshes.changed("mesh1", kinds.PEER, "mesh2", "mesh1-system", spec):
+            assert named(diagnose(meshes.clusters)) == (cause, "mesh1"), change
+
+
+def test_routes_that_look_alike_are_told_apart(meshes: Meshes) -> None:
+    remote, local = "ratings.mesh2-bookinfo.svc.mesh1-imports.local", "ratings.mesh2-bookinfo.svc.cluster.local"
+
+    def routed(host: str, weight: int, **destination: str) -> list[dict[str, Any]]:
+        split = ((weight, {"host": host, **destination}), (100 - weight, {"host": local}))
+        return [{"route": [{"destination": to, "weight": share} for share, to in split]}]
+
+    matching = [{"match": [{"headers": {"user-agent": {"prefix": "x"}}}], **routed(remote, 100)[0]}]
+    for http, cause in (
+        (routed(remote.replace("imports", "import"), 50), "unknown-host"),
+        (routed(remote, 50, subset="v9"), "unknown-subset"),
+        (routed(remote, 60), "weights-differ"),
+        (matching + routed(remote, 50), "not-independent"),
+    ):
+        with meshes.changed("mesh2", kinds.VIRTUAL_SERVICE, "ratings-split", "mesh2-bookinfo", {"http": http}):
+            found = diagnose(meshes.clusters, Hints({"mesh1": 50, "mesh2": 50}))
+        assert named(found) == (cause, "mesh2"), found.summary
+
+
+def test_rules_that_take_nothing_and_rules_that_take_too_much(meshes: Meshes) -> None:
+    rules = meshes.clusters["mesh2"].get(kinds.IMPORTS, "mesh1", "mesh2-system")["spec"]["importRules"]
+    nothing = [{**rules[0], "nameSelector": {**rules[0]["nameSelector"], "namespace": "mesh1-bookinfo"}}]
+    with meshes.changed("mesh2", kinds.IMPORTS, "mesh1", "mesh2-system", {"importRules": nothing}):
+        found = diagnose(meshes.clusters)
+    assert named(found) == ("import-rule-no-match", "mesh2")
+    assert "mesh1-bookinfo" in found.sentence
+
+
+def test_what_may_not_be_read_is_unknown_and_never_ok(meshes: Meshes, tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.kubeconfig"
+    config = yaml.safe_load(meshes.clusters["mesh1"].kubeconfig.read_text())
+    for user in config["users"]:
+        user["user"] = {"token": SECRET}
+    stranger.write_text(yaml.safe_dump(config))
+    with contextlib.closing(Cluster("mesh1", stranger)) as cluster:
+        found = diagnose({**meshes.clusters, "mesh1": cluster})
+    assert named(found) == ("api-unauthorized", "mesh1")
+    # What mesh2 sees of mesh1's answers is all that is known of it.
+    assert {link.name for link in found.links if link.side == "mesh1" and link.state is State.OK} <= {"application"}
+    assert SECRET not in json.dumps(found.to_dict())
+
+
+def command(meshes: Meshes, *arguments: str) -> subprocess.CompletedProcess[str]:
+    kubeconfigs = {f"{name.upper()}_KUBECONFIG": str(cluster.kubeconfig) for name, cluster in meshes.clusters.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "harness.diagnosis", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **kubeconfigs},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_says_cause_side_and_remedy_and_its_exit_code_agrees(meshes: Meshes) -> None:
+    with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": _remote(meshes, servicePort=9999)}):
+        said = command(meshes)
+    assert said.returncode == 1, said.stderr
+    assert "broken   mesh2  service port: 9999" in said.stdout
+    assert "side: mesh2\n" in said.stdout
+    assert "[wrong-service-port]" in said.stdout
+
+
+def test_evidence_of_both_clusters_holds_no_secret(meshes: Meshes, tmp_path: Path) -> None:
+    since = datetime.now(UTC) - timedelta(minutes=5)
+    cluster = meshes.clusters["mesh2"]
+    secret = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "planted", "namespace": "mesh2-bookinfo"},
+        "data": {"password": SECRET},
+    }
+    cluster.create(secret)
+    environment = [{"name": "DB_PASSWORD", "value": SECRET}]
+    annotations = {"note": f"authorization: Bearer {SECRET}", "token": SECRET}
+    cluster.patch(kinds.SERVICE, "ratings", "mesh2-bookinfo", {"metadata": {"annotations": annotations}})
+    host = {"route": [{"destination": {"host": "details"}}], "match": [{"headers": {"token": {"exact": SECRET}}}]}
+    planted = {
+        "apiVersion": "networking.istio.io/v1beta1",
+        "kind": "VirtualService",
+        "metadata": {"name": "planted", "namespace": "mesh2-bookinfo", "annotations": {"env": json.dumps(environment)}},
+        "spec": {"hosts": ["reviews.planted.local"], "http": [host]},
+    }
+    cluster.create(planted)
+    requests.get(meshes.url, headers={"User-Agent": f"Bearer {SECRET}"}, timeout=10)
+    try:
+        index = collect(meshes.clusters, since, tmp_path, diagnose(meshes.clusters))
+    finally:
+        cluster.delete(kinds.VIRTUAL_SERVICE, "planted", "mesh2-bookinfo")
+        cluster.delete(kinds.CONFIG_MAP, "planted", "mesh2-bookinfo")
+    files = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert [name for name, text in files.items() if SECRET in text] == []
+    assert "Bearer [redacted]" in "".join(text for name, text in files.items() if "/logs/productpage" in name)
+    assert index.missing == ()
+    assert {entry.file for entry in index.files} | {"index.yaml"} == files.keys()
+    for mesh in ("mesh1", "mesh2"):
+        for part in ("objects", "logs", "proxies"):
+            assert any(name.startswith(f"{mesh}/{part}/") for name in files), f"{mesh}: no {part}"
+        assert f"{mesh}/objects/{mesh}-system-servicemeshpeers.yaml" in files
+    reviews = next(text for name, text in files.items() if name.startswith("mesh2/proxies/reviews-v3"))
+    assert "ratings.mesh2-bookinfo.svc.mesh1-imports.local" in reviews
