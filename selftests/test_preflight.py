@@ -1,0 +1,227 @@
+"""Preflight on recorded answers of clusters that cannot be had here: OpenShift on AWS, bare metal, OSSM 3, Istio."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from harness.cluster import Cluster
+from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL
+from harness.preflight import Asked, blocking, preflight
+from selftests.support.recorded_api import RecordedApi, items, refused, resources
+
+SERVICE_MESH = "/apis/maistra.io/v2"
+OPERATOR = "/apis/apps/v1/namespaces/openshift-operators/deployments/istio-operator"
+HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+ADMISSION = "/api/v1/namespaces/openshift-operators/endpoints/maistra-admission-controller"
+
+
+def operator(release="2.4.7", available="True"):
+    containers = [{"name": "istio-operator", "image": "registry.redhat.io/openshift-service-mesh/istio-rhel8-operator"}]
+    return {
+        "metadata": {
+            "name": "istio-operator",
+            "namespace": "openshift-operators",
+            "labels": {"olm.owner": f"servicemeshoperator.v{release}-0"},
+        },
+        "spec": {"template": {"spec": {"containers": containers}}},
+        "status": {"conditions": [{"type": "Available", "status": available}]},
+    }
+
+
+def balancer(created: datetime, **status):
+    meta = {"name": "router-default", "namespace": "openshift-ingress", "creationTimestamp": f"{created:%FT%TZ}"}
+    return {"metadata": meta, "spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": status}}
+
+
+def openshift_on_aws(uid="one", release="2.4.7", **more):
+    """What a fresh OpenShift 4.14 on AWS with the OSSM operator answers."""
+    hook = {"name": "smcp.validation.maistra.io"}
+    hook["clientConfig"] = {"service": {"namespace": "openshift-operators", "name": "maistra-admission-controller"}}
+    elb = {"hostname": "a1b2-3.elb.eu-central-1.amazonaws.com"}
+    answers = {
+        "/version": {"gitVersion": "v1.27.6+b49f9d1"},
+        "/apis": {"groups": [{"name": "maistra.io"}, {"name": "route.openshift.io"}, {"name": "networking.istio.io"}]},
+        "/apis/config.openshift.io/v1/clusterversions/version": {"status": {"desired": {"version": "4.14.1"}}},
+        SERVICE_MESH: resources("servicemeshcontrolplanes"),
+        OPERATOR: operator(release),
+        HOOKS: items({"metadata": {"name": "servicemesh"}, "webhooks": [hook]}),
+        HOOKS.replace("validating", "mutating"): items(),
+        ADMISSION: {"subsets": [{"addresses": [{"ip": "10.128.0.9"}]}]},
+        "/api/v1/services": items(balancer(datetime.now(UTC), ingress=[elb])),
+        "/api/v1/nodes": items(),
+        "/api/v1/namespaces/kube-system": {"metadata": {"name": "kube-system", "uid": uid}},
+        "POST /apis/maistra.io/v2/namespaces/default/servicemeshcontrolplanes": {"metadata": {}},
+    }
+    return {**answers, **more}
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Findings on mesh1's cluster, and on mesh2's where there are two."""
+
+    def take(*apis, asked=Asked()):  # noqa: B008
+        with contextlib.ExitStack() as stack:
+            clusters = {}
+            for number, api in enumerate(apis, 1):
+                name = f"mesh{number}"
+                kubeconfig = stack.enter_context(api.running(tmp_path / name, name))
+                clusters[name] = Cluster(name, kubeconfig, patience=0.2)
+                stack.callback(clusters[name].close)
+            return preflight(clusters, asked)
+
+    return take
+
+
+def text(findings):
+    return "\n".join(map(str, findings))
+
+
+def test_a_fresh_openshift_with_the_operator_is_ready_and_nothing_is_changed(look):
+    api = RecordedApi(openshift_on_aws())
+    findings = look(api, asked=Asked("v2.4"))
+    assert blocking(findings) == []
+    said = text(findings)
+    for expected in (
+        "Kubernetes v1.27.6+b49f9d1, OpenShift 4.14.1",
+        "release 2.4.7 and installs v2.1, v2.2, v2.3, v2.4",
+        "brings them with the first control plane",
+        "router-default has a1b2-3.elb.eu-central-1.amazonaws.com",
+    ):
+        assert expected in said
+    written = [line for line in api.asked if not line.startswith("GET ") and "accessreviews" not in line]
+    assert all("servicemeshcontrolplanes" in line and "dryRun=All" in line for line in written), written
+
+
+def test_openshift_service_mesh_3_is_named(look):
+    groups = {"groups": [{"name": "sailoperator.io"}, {"name": "networking.istio.io"}]}
+    answers = openshift_on_aws(**{"/apis": groups, SERVICE_MESH: refused(404, "not found")})
+    (problem,) = blocking(look(RecordedApi(answers)))
+    assert problem.startswith("mesh1: ")
+    assert "OpenShift Service Mesh 3 (API group sailoperator.io), which knows no federation" in problem
+
+
+def test_upstream_istio_is_named(look):
+    groups = {"groups": [{"name": "install.istio.io"}, {"name": "networking.istio.io"}]}
+    answers = openshift_on_aws(**{"/apis": groups, SERVICE_MESH: refused(404, "not found")})
+    assert "has upstream Istio" in blocking(look(RecordedApi(answers)))[0]
+
+
+def test_a_cluster_without_any_mesh_needs_the_operator(look):
+    answers = openshift_on_aws(**{"/apis": {"groups": []}, SERVICE_MESH: refused(404, "not found")})
+    assert "install the operator" in blocking(look(RecordedApi(answers)))[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({OPERATOR: refused(404, "no"), "/apis/apps/v1/deployments": items()}, "no Deployment istio-operator"),
+        ({OPERATOR: operator(available="False")}, "istio-operator is not Available"),
+        ({ADMISSION: {"subsets": [{"notReadyAddresses": [{"ip": "10.0.0.1"}]}]}}, "has no ready endpoint"),
+    ],
+)
+def test_an_operator_that_cannot_work_stands_in_the_way(look, changed, sentence):
+    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**changed))))
+    assert sentence in problem
+
+
+def test_a_version_the_operator_does_not_install_is_refused_in_its_words(look):
+    answer = refused(400, "Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported")
+    path = "POST /apis/maistra.io/v2/namespaces/default/servicemeshcontrolplanes"
+    findings = look(RecordedApi(openshift_on_aws(release="2.5.1", **{path: answer})), asked=Asked("v2.1"))
+    problems = blocking(findings)
+    assert any("operator 2.5.1 installs only v2.2, v2.3, v2.4, v2.5" in problem for problem in problems)
+    assert any("Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported" in problem for problem in problems)
+
+
+def test_a_missing_permission_names_kind_namespace_and_role(look):
+    def allows(asked):
+        return not (asked["resource"] == "servicemeshpeers" and asked["verb"] in ("create", "patch"))
+
+    there = {"/api/v1/namespaces/mesh1-system": {"metadata": {"name": "mesh1-system"}}}
+    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**there), allows)))
+    assert "create, patch servicemeshpeers.federation.maistra.io in namespace mesh1-system" in problem
+    assert "kubectl -n mesh1-system create role" in problem
+    assert "--verb=create,patch --resource=servicemeshpeers.federation.maistra.io" in problem
+
+
+def test_every_missing_permission_of_both_clusters_is_in_one_message(look):
+    def allows(asked):
+        return asked.get("subresource") != "exec" and asked["resource"] != "namespaces"
+
+    problems = blocking(look(RecordedApi(openshift_on_aws(), allows), RecordedApi(openshift_on_aws("two"), allows)))
+    for mesh in ("mesh1", "mesh2"):
+        mine = [problem for problem in problems if problem.startswith(f"{mesh}: ")]
+        assert len(mine) == 3, mine
+        assert sum("pods/exec" in problem and "ClusterRole" in problem for problem in mine) == 2
+        assert sum("namespaces in the whole cluster" in problem for problem in mine) == 1
+
+
+def test_a_cluster_whose_load_balancers_stay_pending_falls_back_to_nodes_or_says_what_to_do(look):
+    pending = items(balancer(datetime.now(UTC) - timedelta(hours=2)))
+    node = {"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}}
+    with_node = openshift_on_aws(**{"/api/v1/services": pending, "/api/v1/nodes": items(node)})
+    findings = look(RecordedApi(with_node))
+    assert blocking(findings) == []
+    assert "the NodePorts of node 192.0.2.7 are used instead" in text(findings)
+    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**{"/api/v1/services": pending}))))
+    assert "Install a load balancer" in problem
+
+
+@pytest.mark.parametrize(("apart", "stops"), [(0, False), (30, False), (600, True)])
+def test_clocks_that_are_apart_are_noticed(look, apart, stops):
+    findings = look(RecordedApi(openshift_on_aws()), RecordedApi(openshift_on_aws("two"), clock=apart))
+    assert ("clocks of the clusters are" in text(findings)) is (apart > 0)
+    assert bool(blocking(findings)) is stops
+
+
+def test_one_cluster_is_told_by_the_uid_of_kube_system(look):
+    same = look(RecordedApi(openshift_on_aws()), RecordedApi(openshift_on_aws()))
+    assert "both meshes: one cluster" in text(same)
+    two = look(RecordedApi(openshift_on_aws()), RecordedApi(openshift_on_aws("two")))
+    assert "both meshes: two clusters" in text(two)
+
+
+def named(path, name, **labels):
+    namespace, _, kind = path.rpartition("/")[0].rpartition("/")
+    meta = {"name": name, "labels": labels} | ({"namespace": namespace.split("/")[-1]} if kind != "namespaces" else {})
+    return {path: {"metadata": meta}}
+
+
+CONTROL_PLANE = f"{SERVICE_MESH}/namespaces/mesh1-system/servicemeshcontrolplanes/fed-export"
+
+
+def test_names_of_others_stand_in_the_way_unless_they_are_adopted(look):
+    theirs = named(CONTROL_PLANE, "fed-export")
+    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**theirs))))
+    assert "ServiceMeshControlPlane mesh1-system/fed-export" in problem
+    assert "--federation-adopt" in problem
+    missing = blocking(look(RecordedApi(openshift_on_aws(**theirs)), asked=Asked(adopt=True)))
+    assert len(missing) == 1
+    assert "ServiceMeshMemberRoll mesh1-system/default" in missing[0]
+    assert "fed-export" not in missing[0]
+
+
+def test_remains_of_another_run_are_told_with_its_name(look):
+    ours = named(CONTROL_PLANE, "fed-export", **{OWNER_LABEL: OWNER, RUN_LABEL: "run-of-yesterday"})
+    findings = look(RecordedApi(openshift_on_aws(**ours)))
+    assert blocking(findings) == []
+    assert "run-of-yesterday" in text(findings)
+    assert "--federation-sweep" in text(findings)
+
+
+def test_a_namespace_in_another_mesh_stands_in_the_way(look):
+    theirs = named("/api/v1/namespaces/mesh1-bookinfo", "mesh1-bookinfo", **{"maistra.io/member-of": "prod-mesh"})
+    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**theirs))))
+    assert "member of the mesh in prod-mesh" in problem
+
+
+def test_what_fails_on_one_cluster_does_not_hide_the_other(look):
+    no = refused(401, "Unauthorized")
+    expired = RecordedApi({"/version": no, "/api/v1/namespaces/kube-system": no})
+    answers = openshift_on_aws("two", **{SERVICE_MESH: refused(404, "no"), "/apis": {"groups": []}})
+    problems = blocking(look(expired, RecordedApi(answers)))
+    assert [problem[:5] for problem in problems] == ["mesh1", "mesh2"]
+    assert "oc login" in problems[0]
