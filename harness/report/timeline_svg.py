@@ -9,6 +9,7 @@ from typing import Any
 from harness.report.markup import Markup, element
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 980, 208, 16, 12, 26
+_NO_MESHES = ("lab", "both")
 
 Json = dict[str, Any]
 
@@ -57,7 +58,7 @@ def _step_rows(steps: Sequence[Json]) -> list[Row]:
     said: dict[tuple[str, str], set[str]] = {}
     for step in steps:
         subject, _, what = step["step"].partition(":")
-        if step["mesh"] == "lab" or not what:
+        if step["mesh"] in _NO_MESHES or not what:
             continue
         subject = "splits" if subject.startswith("split ") else subject
         place = step["mesh"], subject
