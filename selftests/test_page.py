@@ -307,3 +307,14 @@ def test_attributes_and_children_are_escaped_and_markup_is_not():
     inner = element("b", "<")
     found = element("a", inner, ">", None, [1, 2.5], href='"', class_="k", aria_label="l", hidden=None)
     assert found == '<a href="&quot;" class="k" aria-label="l"><b>&lt;</b>&gt;12.5</a>'
+
+
+def test_what_is_not_in_order_is_shown_before_the_whole_chain():
+    record = full_record()
+    ok = {"name": "roots", "side": "mesh1", "state": "ok", "looked_at": "x", "seen": "as it should be"}
+    broken = {**ok, "name": "trust domain", "state": "broken", "seen": "other.local"}
+    record.diagnosis = {**(record.diagnosis or {}), "links": [ok, broken]}
+    found = Tree(page(content_of(record)))
+    states = [text for text in found.texts("span", "badge") if text in ("✓ ok", "✗ broken")]
+    assert states == ["✗ broken", "✓ ok", "✗ broken"]
+    assert "The whole chain, 2 links" in found.texts("summary")

@@ -24,6 +24,7 @@ _RESULTS = {
     "not-run": ("· not run", "unsure"),
 }
 _STATES = {"ok": ("✓ ok", "good"), "broken": ("✗ broken", "bad"), "unknown": ("? unknown", "unsure")}
+_LONG = 12  # rows of a table that are shown without being asked for
 _PROFILES = {"install": "Installation", "fed": "Federation", "split": "Traffic split"}
 
 
@@ -175,27 +176,34 @@ def _link(reference: str, names: dict[str, str]) -> Markup:
 def _diagnosis(diagnosis: Json | None) -> Markup | None:
     if not diagnosis:
         return None
-    rows = [
-        [
-            element("td", badge(*_STATES.get(link.get("state", ""), _STATES["unknown"])), class_="result"),
-            element("td", link.get("name", "")),
-            element("td", link.get("side", "")),
-            element("td", link.get("looked_at", "")),
-            element("td", link.get("seen", "")),
-        ]
-        for link in diagnosis.get("links", [])
-    ]
+    links = diagnosis.get("links", [])
+    doubtful = [link for link in links if link.get("state") != "ok"]
     if cause := diagnosis.get("cause"):
         said: list[object] = ["Cause: ", element("code", cause), " on ", diagnosis.get("side", "")]
     else:
         said = ["No link of the chain is broken, as far as it could be seen."]
-    head = ("State", "Link", "Side", "Looked at", "Seen")
     return section(
         "diagnosis",
         "Diagnosis",
         element("p", said),
-        table(head, rows, "Diagnosis: the links of the chain, in order", class_="diagnosis"),
+        _links(doubtful, "Links that are broken or could not be looked at, in order") if doubtful else None,
+        element(
+            "details",
+            element("summary", f"The whole chain, {len(links)} links"),
+            _links(links, "All links of the chain, in order"),
+        ),
     )
+
+
+def _links(links: list[Json], caption: str) -> Markup:
+    rows = [
+        [
+            element("td", badge(*_STATES.get(link.get("state", ""), _STATES["unknown"])), class_="result"),
+            *(link.get(name, "") for name in ("name", "side", "looked_at", "seen")),
+        ]
+        for link in links
+    ]
+    return table(("State", "Link", "Side", "Looked at", "Seen"), rows, caption, class_="diagnosis")
 
 
 def _timeline(content: Json) -> Markup:
@@ -232,11 +240,11 @@ def _evidence(content: Json) -> Markup:
         ]
         for entry in content["evidence"]
     ]
-    found = (
-        table(("File", "Mesh", "What", heading("Bytes")), rows, "Evidence files")
-        if rows
-        else _none("No evidence was kept.")
-    )
+    if not rows:
+        return section("evidence", "Evidence", _none("No evidence was kept."))
+    found = table(("File", "Mesh", "What", heading("Bytes")), rows, "Evidence files")
+    if len(rows) > _LONG:
+        found = element("details", element("summary", f"{len(rows)} files"), found)
     return section("evidence", "Evidence", found)
 
 
