@@ -48,12 +48,19 @@ def federation(directory: Path) -> Iterator[LiveFederation]:
     found.close()
 
 
-def do(directory: Path, step: str, fault: Fault) -> None:
-    async def run() -> None:
+@contextlib.contextmanager
+def in_force(directory: Path, fault: Fault) -> Iterator[None]:
+    """The fault is in force within this block."""
+
+    async def run(step: str) -> None:
         async with RunningLab(directory) as lab:
             await getattr(fault, step)(lab)
 
-    asyncio.run(run())
+    asyncio.run(run("inject"))
+    try:
+        yield
+    finally:
+        asyncio.run(run("revert"))
 
 
 def view(status: Any, pod_ends: bool = False) -> Any:
@@ -114,7 +121,12 @@ def captured_calls(observed, fault: str) -> list[AccessLine]:
 def test_a_captured_fault_looks_as_captured_and_goes_away(observed, directory, federation, name):
     federation.until(federation.healthy, True)
     lines_before = len(federation.istiod_log("mesh2"))
-    do(directory, "inject", CATALOGUE[name])
+    with in_force(directory, CATALOGUE[name]):
+        look_as_captured(observed, federation, name, lines_before)
+    federation.until(federation.healthy, True)
+
+
+def look_as_captured(observed, federation: LiveFederation, name: str, lines_before: int) -> None:
     for mesh in SETS:
         stale = name in OUTDATED and mesh == "mesh1"
         expected = captured_view(observed, federation, name, mesh)
@@ -135,8 +147,6 @@ def test_a_captured_fault_looks_as_captured_and_goes_away(observed, directory, f
     egress = federation.egress_address("mesh2")
     wanted = {text.replace(captured_egress(observed), egress) for text in wanted}
     federation.until(lambda: wanted - watch_failures(federation.istiod_log("mesh2")[lines_before:]), set())
-    do(directory, "revert", CATALOGUE[name])
-    federation.until(federation.healthy, True)
 
 
 def contents(api_objects: list[Any]) -> list[Any]:
@@ -171,10 +181,9 @@ def changed_by(directory: Path, fault: Fault) -> list[Any]:
 def test_what_a_fault_changes_it_puts_back(directory, name):
     fault = replace(CATALOGUE[name], restart=())
     before = changed_by(directory, fault)
-    do(directory, "inject", fault)
-    assert name in Ledger(directory).active()
-    assert changed_by(directory, fault) != before
-    do(directory, "revert", fault)
+    with in_force(directory, fault):
+        assert Ledger(directory).active() == [name]
+        assert changed_by(directory, fault) != before
     assert changed_by(directory, fault) == before
     assert Ledger(directory).active() == []
 
@@ -208,10 +217,9 @@ STRANGERS = {"plaintext-at-ingress": lambda: None, "foreign-client-accepted": an
 @pytest.mark.parametrize("name", STRANGERS)
 def test_strangers_are_let_in_only_while_the_fault_is_in_force(directory, federation, name):
     federation.until(lambda: ask(federation, STRANGERS[name]()), b"")
-    do(directory, "inject", CATALOGUE[name])
-    federation.until(lambda: ask(federation, STRANGERS[name]()), b"HTTP/1.1 200 OK")
-    federation.until(federation.healthy, True)
-    do(directory, "revert", CATALOGUE[name])
+    with in_force(directory, CATALOGUE[name]):
+        federation.until(lambda: ask(federation, STRANGERS[name]()), b"HTTP/1.1 200 OK")
+        federation.until(federation.healthy, True)
     federation.until(lambda: ask(federation, STRANGERS[name]()), b"")
     federation.until(federation.healthy, True)
 
@@ -248,7 +256,10 @@ def test_a_fault_that_cannot_be_made_leaves_nothing_changed(directory):
     missing = Change(known.target._replace(name="nobody"), known.edit)
     fault = Fault("impossible", "", "", (known, missing))
     before = changed_by(directory, fault)
-    with pytest.raises(LabError, match="ServiceMeshPeer mesh2-system/nobody of mesh2 is not there"):
-        do(directory, "inject", fault)
+    with (
+        pytest.raises(LabError, match="ServiceMeshPeer mesh2-system/nobody of mesh2 is not there"),
+        in_force(directory, fault),
+    ):
+        raise AssertionError("it was made")
     assert changed_by(directory, fault) == before
     assert Ledger(directory).active() == []
