@@ -10,7 +10,7 @@ from harness.envoy import Endpoint, Proxy
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Mesh
 from harness.peering import exported_name, imported_host
 from harness.transport import ClusterError
-from harness.trust import refusal
+from harness.trust import answers_plaintext, refusal
 
 APP_PORT = 9080
 
@@ -75,11 +75,12 @@ def _received(proxy: Proxy) -> int:
 class Stranger:
     """How one gateway port treats a client without a certificate, and at the same moment the real peer.
 
-    `refused` is the server's reason, None if it let the stranger in.
+    `refused` is the server's reason, None if it let the stranger in; `plaintext`: it answered one without TLS too.
     """
 
     where: str
     refused: str | None
+    plaintext: bool
     control: DiscoveryAnswer
 
 
@@ -89,8 +90,9 @@ def stranger_at(mesh: Mesh, other: Mesh, port: int) -> Stranger:
     Raises OSError where nothing listens: then nobody was refused. Ports: 8188 discovery, 15443 services.
     """
     where = f"{mesh.name} {mesh.ingress_gateway} port {port} at {mesh.ingress.hosts[0]}"
-    refused = refusal(mesh.connector(port), server_name(mesh, other, port))
-    return Stranger(where, refused, ask_peer(other))
+    connect = mesh.connector(port)
+    refused = refusal(connect, server_name(mesh, other, port))
+    return Stranger(where, refused, answers_plaintext(connect), ask_peer(other))
 
 
 def server_name(mesh: Mesh, other: Mesh, port: int) -> str:

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 Connect = Callable[[], socket.socket]
+_REQUEST = b"GET / HTTP/1.1\r\nhost: conformance\r\nconnection: close\r\n\r\n"
 _REFUSED = (ConnectionError, ssl.SSLError, EOFError)
 
 
@@ -118,7 +119,7 @@ def refusal(connect: Connect, server_name: str) -> str | None:
     raw = connect()
     try:
         with _context(None).wrap_socket(raw, server_hostname=server_name) as tls:
-            tls.sendall(b"GET / HTTP/1.1\r\nhost: conformance\r\nconnection: close\r\n\r\n")
+            tls.sendall(_REQUEST)
             answer = tls.recv(1)
     except TimeoutError:
         return None
@@ -127,6 +128,16 @@ def refusal(connect: Connect, server_name: str) -> str | None:
     finally:
         raw.close()
     return None if answer else "connection closed"
+
+
+def answers_plaintext(connect: Connect) -> bool:
+    """Whether a server answers a client that speaks HTTP without TLS. Raises OSError where nothing listens."""
+    with connect() as raw:
+        try:
+            raw.sendall(_REQUEST)
+            return bool(raw.recv(1))
+        except (TimeoutError, ConnectionError):
+            return False
 
 
 def spiffe_id(trust_domain: str, namespace: str, service_account: str) -> str:

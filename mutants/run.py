@@ -22,7 +22,7 @@ from mutants.expected import EXPECTED
 from mutants.suite import Outcome, RunBroken, run_suite
 from mutants.verdict import Judgement, Verdict, judge
 
-_SETTLING = 2.0  # seconds from a changed object to the last proxy that follows
+_SETTLING = 6.0  # seconds from a changed object to the last status that speaks of it, with several labs at a time
 _CANNOT = (RunBroken, ProvisionError, ClusterError, LabError, ApiError, aiohttp.ClientError, OSError, RuntimeError)
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 _SECONDS = 240  # for one run; on a broken federation it takes about half a minute
 _DIAGNOSIS_SECONDS = 60
 _ARGUMENTS = (
-    *("-p", "no:cacheprovider", "-q", "--federation-adopt", "--federation-settle", "8"),
+    *("-p", "no:cacheprovider", "-q", "--federation-adopt", "--federation-settle", "4"),
     *("--split-margin", "10", "tests"),
 )
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.trust import fingerprint, presented_chain, refusal, root_problem, roots_in, spiffe_id
+from harness.trust import answers_plaintext, fingerprint, presented_chain, refusal, root_problem, roots_in, spiffe_id
 from selftests.support.certificates import Authority, pem
 
 NOW = datetime.now(UTC)
@@ -89,6 +89,26 @@ def test_a_client_without_certificate_is_refused_in_the_servers_words(server):
 @open_to_all
 def test_a_server_that_lets_anybody_in_is_not_a_refusal(server):
     assert refusal(server, "discovery.local") is None
+
+
+@mutual
+def test_a_tls_server_does_not_answer_plaintext(server):
+    assert not answers_plaintext(server)
+
+
+def test_a_server_without_tls_is_told_by_its_answer():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            raw, _ = listener.accept()
+            with raw:
+                raw.recv(100)
+                raw.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert answers_plaintext(lambda: socket.create_connection(listener.getsockname(), timeout=5))
+        thread.join()
 
 
 def test_a_closed_port_is_an_error_and_no_refusal():

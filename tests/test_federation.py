@@ -49,6 +49,7 @@ def test_discovery_refuses_a_client_without_a_certificate_and_answers_the_peer(m
     stranger = knock(mesh, DISCOVERY_PORT)
     assert stranger.control.status == 200, f"the peer itself got {stranger.control} at {stranger.where}: no control"
     assert stranger.refused, f"{stranger.where} lets a client without a certificate in"
+    assert not stranger.plaintext, f"{stranger.where} answers a client without TLS"
 
 
 @pytest.mark.requirement("FED-008")
@@ -56,6 +57,7 @@ def test_exported_services_refuse_a_client_without_a_certificate(federation, kno
     stranger = knock(federation.mesh1, SERVICE_PORT)
     assert stranger.control.status == 200, f"the peer itself got {stranger.control} at {stranger.where}: no control"
     assert stranger.refused, f"{stranger.where} lets a client without a certificate in"
+    assert not stranger.plaintext, f"{stranger.where} answers a client without TLS"
 
 
 @pytest.mark.requirement("FED-009")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from datetime import UTC, datetime
 
 from harness import trust
@@ -10,8 +9,6 @@ from harness.diagnosis.addresses import connector, server_name
 from harness.diagnosis.facts import ROOT_KEY, Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
-
-_PLAIN = b"GET /v1/services/ HTTP/1.1\r\nhost: conformance\r\nconnection: close\r\n\r\n"
 
 
 def own_root(mesh: MeshFacts) -> Link:
@@ -105,22 +102,13 @@ def strangers(facts: Facts, mesh: MeshFacts) -> Link:
     for port in ports(mesh):
         try:
             connect = connector(facts, mesh, port)
-            if _answers_plaintext(connect):
+            if trust.answers_plaintext(connect):
                 return look.broken("plaintext-accepted", f"{port} answers HTTP without TLS", port=port)
             if trust.refusal(connect, server_name(mesh, port)) is None:
                 return look.broken("stranger-accepted", f"{port} asks for no certificate", port=port)
         except OSError as error:
             return look.unknown(f"nothing was refused on {port}, since nothing listens for us: {error}")
     return look.ok(f"refused on {', '.join(map(str, ports(mesh)))}")
-
-
-def _answers_plaintext(connect: trust.Connect) -> bool:
-    with connect() as raw:
-        try:
-            raw.sendall(_PLAIN)
-            return bool(raw.recv(1))
-        except (TimeoutError, ConnectionError, ssl.SSLError):
-            return False
 
 
 def _fingerprints(pem: str) -> set[str]:
