@@ -59,6 +59,11 @@ class Cluster:
         """Ends every wait and stream that is going on, in whatever thread; what comes later works as before."""
         self._transport.interrupt()
 
+    @property
+    def cancelled(self) -> Event:
+        """Set by the next `interrupt`: for waits on other things than the API server."""
+        return self._transport.cancelled
+
     def close(self) -> None:
         """Like interrupt, and gives back the connections."""
         self._transport.close()

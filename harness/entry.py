@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import requests
 
@@ -17,6 +17,7 @@ from harness.transport import Forbidden, NotFound, Object
 from harness.waiting import WaitTimeout, wait_for
 
 _TRY_SECONDS = 2.0
+_NAME_SECONDS = 2.0  # between two look-ups of a name
 _GATEWAY_HTTP_PORT = 8080  # of the gateway's pods, for port 80 of its Service
 _PAGE_SECONDS = 15.0  # productpage gives up on reviews after 2 times 3 s
 
@@ -62,6 +63,33 @@ def reaches(host: str, port: int) -> bool:
     return False
 
 
+def wait_for_name(
+    host: str, mesh: str, timeout: float, say: Callable[[str], None], cancelled: threading.Event | None = None
+) -> str:
+    """Waits until a host name resolves: that of a new load balancer takes minutes. '' then, else why not, in words.
+
+    `say` is told once what is waited for, and why.
+    """
+    told = False
+
+    def look() -> tuple[bool | None, str]:
+        nonlocal told
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            if not told:
+                say(f"waiting until {host} resolves: {error.strerror or error}")
+            told = True
+            return None, str(error.strerror or error)
+        return True, ""
+
+    try:
+        wait_for(f"{host} to resolve", look, timeout, mesh, _NAME_SECONDS, cancelled)
+    except WaitTimeout as error:
+        return str(error)
+    return ""
+
+
 def _route_host(cluster: Cluster, name: str, namespace: str) -> str | None:
     route = cluster.find(ROUTE, name, namespace)
     for ingress in ((route or {}).get("status") or {}).get("ingress") or []:
@@ -71,10 +99,17 @@ def _route_host(cluster: Cluster, name: str, namespace: str) -> str | None:
     return None
 
 
-def productpage_entry(cluster: Cluster, mesh: MeshNames, forwards: contextlib.ExitStack) -> Bookinfo:
+def productpage_entry(
+    cluster: Cluster,
+    mesh: MeshNames,
+    forwards: contextlib.ExitStack,
+    patience: float = 0.0,
+    say: Callable[[str], None] = lambda text: None,  # noqa: ARG005
+) -> Bookinfo:
     """How productpage is reached: Route where admitted, else LoadBalancer, else NodePort, else a port-forward.
 
-    A port-forward lives until `forwards` is closed. Raises NotFound where there is no istio-ingressgateway.
+    A port-forward lives until `forwards` is closed. A load balancer's host name has `patience` seconds to resolve;
+    `say` is told about it. Raises NotFound where there is no istio-ingressgateway.
     """
     gateway, namespace = "istio-ingressgateway", mesh.system_namespace
     service = cluster.get(SERVICE, gateway, namespace)
@@ -82,6 +117,8 @@ def productpage_entry(cluster: Cluster, mesh: MeshNames, forwards: contextlib.Ex
         return Bookinfo(f"http://{host}/productpage", "Route")
     for entry in (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or []:
         host = entry.get("ip") or entry.get("hostname")
+        if not entry.get("ip") and host:
+            wait_for_name(host, mesh.name, patience, say)
         if host and reaches(host, 80):
             return Bookinfo(f"http://{host}/productpage", "LoadBalancer")
     port = next(entry for entry in service["spec"]["ports"] if entry["port"] == 80)

@@ -84,6 +84,11 @@ class IngressAddress:
     service_port: int
     how: str
 
+    @property
+    def by_name(self) -> bool:
+        """Whether the hosts are names that a load balancer's provider publishes, which takes a while."""
+        return self.how == "LoadBalancer hostname"
+
     def port(self, port: int) -> int:
         """The outside port for the gateway's port 8188 or 15443."""
         return {DISCOVERY_PORT: self.discovery_port, SERVICE_PORT: self.service_port}[port]

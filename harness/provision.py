@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import kinds, manifests
 from harness.cluster import Cluster
-from harness.entry import ingress_address, node_port_address
+from harness.entry import ingress_address, node_port_address, wait_for_name
 from harness.kinds import Kind, kind_of
 from harness.mesh import MESH1, MESH2, Federation, IngressAddress, Mesh, MeshNames
 from harness.ownership import belongs_to_the_suite
@@ -177,7 +177,7 @@ class _Run:
         if not self.provisioner.balancers and (by_node := node_port_address(self.cluster, service)):
             return by_node
         try:
-            return self._wait(
+            found = self._wait(
                 f"{what} to get a LoadBalancer address",
                 kinds.SERVICE,
                 gateway,
@@ -188,6 +188,11 @@ class _Run:
             if by_node := node_port_address(self.cluster, service):
                 return by_node
             raise
+        if found.by_name:
+            cancelled = self.cluster.cancelled
+            late = wait_for_name(found.hosts[0], self.names.name, self.bounds.address, self.say, cancelled)
+            self.provisioner.unsettled += [late] if late else []
+        return found
 
     def ready(self) -> None:
         """Control plane Ready, member roll configured."""

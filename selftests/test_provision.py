@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import timedelta
 
 import pytest
 
-from harness import manifests
+from harness import entry, manifests
 from harness.entry import ingress_address
 from harness.mesh import MESH1, MESH2
 from harness.provision import changes, condition_true, is_current
@@ -83,3 +84,22 @@ def test_changes_name_object_and_field():
         "b is gone",
         "c is new",
     ]
+
+
+def test_a_name_that_does_not_resolve_yet_is_waited_for_and_the_reason_is_told(monkeypatch):
+    answers = [socket.gaierror(-2, "Name or service not known")] * 2
+
+    def getaddrinfo(*_):
+        if answers:
+            raise answers.pop()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(entry, "_NAME_SECONDS", 0.0)
+    said: list[str] = []
+    assert entry.wait_for_name("nlb.example", "mesh1", 60, said.append) == ""
+    assert said == ["waiting until nlb.example resolves: Name or service not known"]
+    answers[:] = [socket.gaierror(-2, "Name or service not known")] * 1000000
+    late = entry.wait_for_name("nlb.example", "mesh1", 0.01, said.append)
+    assert late.startswith("mesh1: ")
+    assert "Name or service not known" in late
