@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: verify test bench clean
+.PHONY: verify test bench mutants clean
 
 verify: $(STAMP)
 	$(VENV)/bin/pytest $(ARGS)
@@ -13,6 +13,9 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	$(VENV)/bin/python -m benchmarks $(ARGS)
+
+mutants: $(STAMP)
+	$(VENV)/bin/python -m mutants $(ARGS)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
