@@ -23,7 +23,8 @@ class Measurement:
     """One measured split, or why it was not measured.
 
     `asked` maps meshes to weights, in the order of the verdict's counts; `problem` is set instead of the verdict when
-    nothing was measured (not programmed, nothing to attribute by). `rate` is in requests/s, `elapsed` in seconds.
+    nothing was measured: the weights were not programmed or, with `untraceable`, nothing tells who served a request.
+    `rate` is in requests/s, `elapsed` in seconds.
     """
 
     asked: Mapping[str, float]
@@ -35,6 +36,7 @@ class Measurement:
     rate: float = 0.0
     elapsed: float = 0.0
     problem: str = ""
+    untraceable: bool = False
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -43,13 +45,17 @@ class Measurement:
 
     @property
     def outcome(self) -> str:
-        """PASS, FAIL, INCONCLUSIVE:reason or NOT MEASURED."""
-        return str(self.verdict) if self.verdict else "NOT MEASURED"
+        """PASS, FAIL, INCONCLUSIVE:reason or NOT PROGRAMMED."""
+        if self.verdict:
+            return str(self.verdict)
+        return f"{Outcome.INCONCLUSIVE}:{Reason.UNATTRIBUTED}" if self.untraceable else "NOT PROGRAMMED"
 
     @property
     def headline(self) -> str:
         """What came out, in one line without statistics."""
         split = "/".join(f"{100 * weight:g}" for weight in self.test.weights)
+        if self.verdict is None and self.untraceable:
+            return f"Whether the {split} split is in force cannot be told: {self.problem}."
         if self.verdict is None:
             return f"The {split} split was not measured: {self.problem}."
         verdict = self.verdict

@@ -23,6 +23,10 @@ SPLIT = "ratings-split"
 _AUTHORITY = "ratings:9080"
 _COUNTER_BATCH = 200  # a look means reading the counters of every ratings sidecar
 _STDOUT = "/dev/stdout"
+_NO_TRACE = (
+    "a sidecar on the way writes no access log to /dev/stdout (SMCP spec.proxy.accessLogging), and the ratings sidecars"
+    " have no istio_requests_total to count by (SMCP spec.addons.prometheus)"
+)
 
 Weights = tuple[float, float]
 
@@ -146,9 +150,10 @@ class SplitMeter:
     def _measure_by_counters(self, asked: Mapping[str, float], ratings: list[Workload]) -> Measurement:
         test = SplitTest(tuple(asked.values()), self.margin, alpha=self.alpha, beta=self.beta, batch=_COUNTER_BATCH)
         self._send(WARM_UP)
-        if not any(requests_answered(proxy.statistics()) for workload in ratings for proxy in workload.proxies()):
-            problem = "the ratings sidecars write no access log to /dev/stdout and have no istio_requests_total either"
-            return Measurement(asked, test, problem=problem)
+        first = _reading(ratings)
+        if first.silent >= {mesh for mesh, weight in asked.items() if weight} or not first.requests:
+            refused = "".join(f"; {pod}: {why}" for (_, pod), why in first.unread.items())
+            return Measurement(asked, test, problem=f"{_NO_TRACE}{refused}", untraceable=True)
         return measure_by_counters(test, asked, CounterBook(lambda: _reading(ratings)), self._send)
 
     def _send(self, count: int) -> float:
@@ -158,17 +163,23 @@ class SplitMeter:
 
 
 def _reading(ratings: list[Workload]) -> Reading:
-    return Reading(
-        {
-            (workload.mesh, proxy.pod): requests_answered(proxy.statistics()) or 0.0
-            for workload in ratings
-            for proxy in workload.proxies()
-        }
-    )
+    answered: dict[tuple[str, str], float | None] = {}
+    unread: dict[tuple[str, str], str] = {}
+    for workload in ratings:
+        for proxy in workload.proxies():
+            try:
+                answered[workload.mesh, proxy.pod] = requests_answered(proxy.statistics())
+            except ClusterError as error:
+                unread[workload.mesh, proxy.pod] = str(error)
+    return Reading.of(answered, unread)
 
 
 def _logs(proxy: Proxy) -> bool:
-    return _STDOUT in access_log_paths(proxy.config_dump("dynamic_listeners"))
+    """Whether the proxy keeps an access log; where it cannot be asked, its log is what can be tried."""
+    try:
+        return _STDOUT in access_log_paths(proxy.config_dump("dynamic_listeners"))
+    except ClusterError:
+        return True
 
 
 def _hosts(weights: Mapping[str, float] | None) -> dict[str, float]:

@@ -45,6 +45,33 @@ def test_a_reset_and_a_new_pod_are_noticed():
     assert (replaced.unattributed, "came or went" in replaced.why) == (200, True)
 
 
+def test_counters_that_cannot_be_read_attribute_nothing():
+    whole, partly = Reading({M1: 0, M2: 0}), Reading({M1: 100}, {M2: "exec is forbidden"})
+    for before, after in ((whole, partly), (partly, Reading({M1: 200, M2: 100}))):
+        found = attribute(200, before, after)
+        assert (found.unattributed, found.why) == (200, "counters of ratings-2 could not be read: exec is forbidden")
+
+
+def test_a_mesh_without_the_metric_is_named():
+    after = Reading.of({M1: 100.0, M2: None, M2B: None}, {})
+    assert after.requests == {M1: 100, M2: 0, M2B: 0}
+    found = attribute(200, Reading.of({M1: 0.0, M2: None, M2B: None}, {}), after)
+    assert (found.served, found.unattributed) == ({"mesh1": 100, "mesh2": 0}, 100)
+    assert "ratings of mesh2 have no istio_requests_total" in found.why
+
+
+def test_requests_counted_after_their_answer_are_waited_for():
+    readings = [
+        Reading({M1: 0, M2: 0}),
+        Reading({M1: 99, M2: 99}),
+        Reading({M1: 100, M2: 99}),
+        Reading({M1: 100, M2: 100}),
+    ]
+    book = CounterBook(lambda: readings.pop(0), pause=0)
+    assert book.close_batch(200).served == {"mesh1": 100, "mesh2": 100}
+    assert readings == []
+
+
 def test_a_split_is_judged_by_counters_batch_by_batch():
     served = {M1: 0.0, M2: 0.0}
 

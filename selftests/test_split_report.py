@@ -76,7 +76,14 @@ def test_what_was_not_measured_says_why_and_does_not_pass():
     found = Measurement(ASKED, TEST, problem="the route still carries 90/10")
     assert not found.passed
     assert found.headline == "The 50/50 split was not measured: the route still carries 90/10."
-    assert found.numbers == "NOT MEASURED"
+    assert found.numbers == "NOT PROGRAMMED"
+
+
+def test_what_leaves_no_trace_is_inconclusive():
+    found = Measurement(ASKED, TEST, problem="nobody keeps a log", untraceable=True)
+    assert not found.passed
+    assert found.headline == "Whether the 50/50 split is in force cannot be told: nobody keeps a log."
+    assert found.numbers == "INCONCLUSIVE:unattributed"
 
 
 def test_only_pass_passes():

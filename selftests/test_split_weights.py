@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,8 @@ def test_the_first_weight_is_mesh1s_in_whatever_order_destinations_stand(meter, 
 
 
 @pytest.mark.usefixtures("split")
-def test_a_caller_without_pods_is_not_measured(meter, monkeypatch):
-    monkeypatch.setattr("harness.traffic._PROGRAMMED_SECONDS", 0.1)
-    found = meter.measure((50, 50))
-    assert found.outcome == "NOT MEASURED"
+def test_a_caller_without_pods_is_not_measured(meter):
+    found = replace(meter, federation=meter.federation.with_patience(0.1)).measure((50, 50))
+    assert found.outcome == "NOT PROGRAMMED"
     assert "no pod of reviews-v3" in found.headline
     assert f"50 to {MESH1_HOST}" in found.headline
