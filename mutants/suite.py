@@ -7,7 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
@@ -15,6 +15,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 _SECONDS = 240  # for one run; on a broken federation it takes about half a minute
 _DIAGNOSIS_SECONDS = 60
+_OUTCOME = "outcome.json"
 _ARGUMENTS = (
     *("-p", "no:cacheprovider", "-q", "--federation-adopt", "--federation-settle", "4"),
     *("--split-margin", "10", "tests"),
@@ -37,6 +38,19 @@ class Outcome:
     cause: str
     side: str
     seconds: float
+
+    def save(self, directory: Path) -> None:
+        """Keeps it beside the report of the run."""
+        (directory / _OUTCOME).write_text(json.dumps({**asdict(self), "failed": sorted(self.failed)}))
+
+    @classmethod
+    def load(cls, directory: Path) -> Outcome | None:
+        """What `save` kept; None where there is nothing."""
+        path = directory / _OUTCOME
+        if not path.is_file():
+            return None
+        kept = json.loads(path.read_text())
+        return cls(frozenset(kept["failed"]), kept["cause"], kept["side"], kept["seconds"])
 
 
 def run_suite(kubeconfigs: tuple[Path, Path], directory: Path) -> Outcome:
