@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the table as a page of documentation")
     parser.add_argument("--reports", type=Path, metavar="DIR", help="keep the report of each run here")
+    parser.add_argument("--resume", action="store_true", help="judge what is in --reports already, run only the others")
     return parser
 
 
@@ -53,7 +54,7 @@ def main() -> int:
     def show(row: Row) -> None:
         print(line(row), flush=True)
 
-    rows = run_faults(faults, arguments.jobs, show, arguments.reports)
+    rows = run_faults(faults, arguments.jobs, show, arguments.reports, arguments.resume)
     print(totals(rows))
     if arguments.write:
         arguments.write.write_text(page(rows))

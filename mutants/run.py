@@ -67,14 +67,20 @@ def run_fault(fault: str, reports: Path | None = None, resume: bool = False) -> 
     return Row(fault, judge(EXPECTED[fault], outcome), outcome, "", time.monotonic() - begin)
 
 
-def run_faults(faults: Sequence[str], jobs: int, done: Callable[[Row], None], reports: Path | None = None) -> list[Row]:
+def run_faults(
+    faults: Sequence[str],
+    jobs: int,
+    done: Callable[[Row], None],
+    reports: Path | None = None,
+    resume: bool = False,
+) -> list[Row]:
     """Rows in the order of `faults`; `done` is called for each as it comes. Ctrl-C begins no further fault."""
     stopped = Event()
 
     def one(fault: str) -> Row | None:
         if stopped.is_set():
             return None
-        row = run_fault(fault, reports)
+        row = run_fault(fault, reports, resume)
         done(row)
         return row
 

@@ -36,6 +36,13 @@ def test_failures_and_errors_are_named_by_requirement_and_mesh():
     assert results(JUNIT) == ({"FED-001[mesh1]", "FED-003", "test_unnamed"}, 3.0)
 
 
+def test_what_came_of_a_run_is_kept_and_found_again(tmp_path):
+    assert Outcome.load(tmp_path) is None
+    kept = outcome("FED-001[mesh1]", "SPLIT-001")
+    kept.save(tmp_path)
+    assert Outcome.load(tmp_path) == kept
+
+
 def test_the_cause_is_read_from_a_diagnosis_and_from_a_report():
     assert named_cause({"cause": "gateway-down", "side": "mesh1"}) == ("gateway-down", "mesh1")
     assert named_cause({"cause": {"id": "gateway-down", "side": "mesh1"}}) == ("gateway-down", "mesh1")
