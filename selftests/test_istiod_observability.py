@@ -10,13 +10,14 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from harness.counters import requests_answered
 from harness.envoy import parse_access_line
-from lab.node.bin import pilot_agent
+from lab.node.bin import curl, pilot_agent
 from selftests.support.live_meshes import INGRESS_ID, LiveFederation, LiveMesh
 
 REVIEWS_ID = "spiffe://mesh2.local/ns/mesh2-bookinfo/sa/bookinfo-reviews"
@@ -53,11 +54,16 @@ def address(mesh: LiveMesh) -> str:
     return subset["addresses"][0]["ip"]
 
 
-def agent(mesh: LiveMesh, *arguments: str) -> str:
-    """What `pilot-agent request` answers in the ratings pod of a mesh."""
-    command = [sys.executable, "-I", "-S", str(pilot_agent.__file__), "request", *arguments]
+def inside(mesh: LiveMesh, program: ModuleType, *arguments: str) -> str:
+    """What a program says in the ratings pod of a mesh."""
+    command = [sys.executable, "-I", "-S", str(program.__file__), *arguments]
     environment = os.environ | {"POD_IP": address(mesh)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def agent(mesh: LiveMesh, *arguments: str) -> str:
+    """What `pilot-agent request` answers there."""
+    return inside(mesh, pilot_agent, "request", *arguments)
 
 
 def total(mesh: LiveMesh) -> int:
@@ -97,10 +103,12 @@ def test_a_series_says_who_asked_whom(federation: LiveFederation) -> None:
         assert {name: labels.get(name) for name in wanted} == wanted
 
 
-def test_port_15090_tells_the_same(federation: LiveFederation) -> None:
+def test_port_15090_and_curl_tell_the_same(federation: LiveFederation) -> None:
+    curled = inside(federation.mesh1, curl, "-sS", "localhost:15000/stats/prometheus")
     with urllib.request.urlopen(f"http://{address(federation.mesh1)}:15090/stats/prometheus", timeout=10) as answer:
         text = answer.read().decode()
     assert series(text) == series(agent(federation.mesh1, "GET", "stats/prometheus"))
+    assert series(curled) == series(text)
     assert "envoy_cluster_upstream_cx_total" in text
     assert "envoy_istio" not in text
 
