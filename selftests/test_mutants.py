@@ -11,7 +11,7 @@ from mutants.expected import EXPECTED, QUICK
 from mutants.run import run_fault
 from mutants.suite import Outcome, named_cause, results
 from mutants.table import line
-from mutants.verdict import Expected, Verdict, judge
+from mutants.verdict import Expected, Verdict, covers, judge
 
 JUNIT = """<testsuites><testsuite>
 <testcase name="test_watch[mesh1]" time="1.5"><properties><property name="requirement" value="FED-001"/></properties>
@@ -66,6 +66,11 @@ def test_the_cause_is_read_from_a_diagnosis_and_from_a_report():
 )
 def test_tests_and_cause_both_have_to_be_right(found, verdict):
     assert judge(EXPECTATION, found).verdict is verdict
+
+
+def test_a_requirement_without_a_mesh_stands_for_its_tests_in_both():
+    assert [covers("FED-001", test) for test in ("FED-001", "FED-001[mesh2]", "FED-0011")] == [True, True, False]
+    assert not covers("FED-001[mesh1]", "FED-001")
 
 
 def test_what_was_missed_and_what_was_too_much_is_said():
