@@ -7,6 +7,8 @@ Secret objects; in any text: private keys in PEM, bearer and basic credentials, 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from typing import Any
 
@@ -45,23 +47,36 @@ def redacted_text(text: str) -> str:
     return text
 
 
-def redacted(value: Any) -> Any:
-    """A copy of plain data (dicts, lists, texts, numbers) without secrets."""
+def redacted(value: Any, secret: bool = False) -> Any:
+    """A copy of plain data (dicts, lists, texts, numbers) without secrets; `secret`: what it stands under is one."""
     if isinstance(value, dict):
         if value.get("kind") == "Secret" or str(value.get("type", "")).startswith("kubernetes.io/"):
             value = {key: entry for key, entry in value.items() if key not in ("data", "stringData")}
         # Environment variables and headers: the key is a value of its own.
-        named = "value" in value and _secret(value.get("name") or value.get("key"), value["value"])
+        named = "value" in value and _names_secret(value.get("name") or value.get("key") or "")
         return {
-            key: GONE if _secret(key, entry) or (named and key == "value") else redacted(entry)
+            key: redacted(entry, _names_secret(key) or (named and key == "value") or (secret and not _harmless(key)))
             for key, entry in value.items()
         }
     if isinstance(value, list | tuple):
-        return [redacted(entry) for entry in value]
-    return redacted_text(value) if isinstance(value, str) else value
+        return [redacted(entry, secret) for entry in value]
+    if not isinstance(value, str):
+        return value
+    return GONE if secret and value else _redacted_string(value)
 
 
-def _secret(key: Any, value: Any) -> bool:
-    return (
-        isinstance(value, str) and bool(value) and bool(_KEY.fullmatch(str(key))) and not _HARMLESS.fullmatch(str(key))
-    )
+def _redacted_string(text: str) -> str:
+    if text[:1] in ("{", "["):
+        with contextlib.suppress(ValueError):
+            found = json.loads(text)
+            clean = redacted(found)
+            return text if clean == found else json.dumps(clean)
+    return redacted_text(text)
+
+
+def _names_secret(key: Any) -> bool:
+    return bool(_KEY.fullmatch(str(key))) and not _harmless(key)
+
+
+def _harmless(key: Any) -> bool:
+    return bool(_HARMLESS.fullmatch(str(key)))

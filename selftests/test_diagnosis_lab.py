@@ -106,34 +106,6 @@ def test_looking_changes_no_object(meshes: Meshes) -> None:
     assert everything() == before
 
 
-def test_a_wrong_discovery_port_and_a_wrong_service_port_are_told_apart(meshes: Meshes) -> None:
-    for field, cause in (("discoveryPort", "wrong-discovery-port"), ("servicePort", "wrong-service-port")):
-        with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": _remote(meshes, **{field: 9999})}):
-            found = diagnose(meshes.clusters)
-        assert named(found) == (cause, "mesh2")
-        assert "9999" in found.sentence
-        assert field in found.remedy
-
-
-def _remote(meshes: Meshes, **changes: Any) -> dict[str, Any]:
-    peer = meshes.clusters["mesh2"].get(kinds.PEER, "mesh1", "mesh2-system")
-    return {**peer["spec"]["remote"], **changes}
-
-
-def test_trust_domain_client_id_and_root_are_told_apart(meshes: Meshes) -> None:
-    security = meshes.clusters["mesh1"].get(kinds.PEER, "mesh2", "mesh1-system")["spec"]["security"]
-    for change, cause in (
-        ({"trustDomain": "elsewhere.local"}, "wrong-trust-domain"),
-        ({"clientID": f"spiffe://{security['clientID']}"}, "wrong-client-id"),
-        ({"clientID": ""}, "client-id-missing"),
-        ({"certificateChain": {"kind": "ConfigMap", "name": "not-there"}}, "root-missing"),
-        ({"certificateChain": {"kind": "ConfigMap", "name": "istio-ca-root-cert"}}, "root-not-current"),
-    ):
-        spec = {"security": {**copy.deepcopy(security), **change}}
-        with meshes.changed("mesh1", kinds.PEER, "mesh2", "mesh1-system", spec):
-            assert named(diagnose(meshes.clusters)) == (cause, "mesh1"), change
-
-
 def test_routes_that_look_alike_are_told_apart(meshes: Meshes) -> None:
     remote, local = "ratings.mesh2-bookinfo.svc.mesh1-imports.local", "ratings.mesh2-bookinfo.svc.cluster.local"
 
@@ -188,15 +160,6 @@ def command(meshes: Meshes, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_the_command_says_cause_side_and_remedy_and_its_exit_code_agrees(meshes: Meshes) -> None:
-    with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": _remote(meshes, servicePort=9999)}):
-        said = command(meshes)
-    assert said.returncode == 1, said.stderr
-    assert "broken   mesh2  service port: 9999" in said.stdout
-    assert "side: mesh2\n" in said.stdout
-    assert "[wrong-service-port]" in said.stdout
-
-
 def test_evidence_of_both_clusters_holds_no_secret(meshes: Meshes, tmp_path: Path) -> None:
     since = datetime.now(UTC) - timedelta(minutes=5)
     cluster = meshes.clusters["mesh2"]
@@ -235,3 +198,43 @@ def test_evidence_of_both_clusters_holds_no_secret(meshes: Meshes, tmp_path: Pat
         assert f"{mesh}/objects/{mesh}-system-servicemeshpeers.yaml" in files
     reviews = next(text for name, text in files.items() if name.startswith("mesh2/proxies/reviews-v3"))
     assert "ratings.mesh2-bookinfo.svc.mesh1-imports.local" in reviews
+
+
+# What changes peers comes last: a watch takes its time to come back.
+
+
+def test_a_wrong_discovery_port_and_a_wrong_service_port_are_told_apart(meshes: Meshes) -> None:
+    for field, cause in (("discoveryPort", "wrong-discovery-port"), ("servicePort", "wrong-service-port")):
+        with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": _remote(meshes, **{field: 9999})}):
+            found = diagnose(meshes.clusters)
+        assert named(found) == (cause, "mesh2")
+        assert "9999" in found.sentence
+        assert field in found.remedy
+
+
+def _remote(meshes: Meshes, **changes: Any) -> dict[str, Any]:
+    peer = meshes.clusters["mesh2"].get(kinds.PEER, "mesh1", "mesh2-system")
+    return {**peer["spec"]["remote"], **changes}
+
+
+def test_the_command_says_cause_side_and_remedy_and_its_exit_code_agrees(meshes: Meshes) -> None:
+    with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": _remote(meshes, servicePort=9999)}):
+        said = command(meshes)
+    assert said.returncode == 1, said.stderr
+    assert "broken   mesh2  service port: 9999" in said.stdout
+    assert "side: mesh2\n" in said.stdout
+    assert "[wrong-service-port]" in said.stdout
+
+
+def test_trust_domain_client_id_and_root_are_told_apart(meshes: Meshes) -> None:
+    security = meshes.clusters["mesh1"].get(kinds.PEER, "mesh2", "mesh1-system")["spec"]["security"]
+    for change, cause in (
+        ({"trustDomain": "elsewhere.local"}, "wrong-trust-domain"),
+        ({"clientID": f"spiffe://{security['clientID']}"}, "wrong-client-id"),
+        ({"clientID": ""}, "client-id-missing"),
+        ({"certificateChain": {"kind": "ConfigMap", "name": "not-there"}}, "root-missing"),
+        ({"certificateChain": {"kind": "ConfigMap", "name": "istio-ca-root-cert"}}, "root-not-current"),
+    ):
+        spec = {"security": {**copy.deepcopy(security), **change}}
+        with meshes.changed("mesh1", kinds.PEER, "mesh2", "mesh1-system", spec):
+            assert named(diagnose(meshes.clusters)) == (cause, "mesh1"), change

@@ -60,6 +60,8 @@ def test_a_key_in_base64_is_a_key() -> None:
         {"headers": {"Authorization": SECRET, "Cookie": SECRET}},
         {"env": [{"name": "DB_PASSWORD", "value": SECRET}]},
         {"metadata": {"annotations": {"note": f"bearer {SECRET}"}}},
+        {"match": [{"headers": {"token": {"exact": SECRET}}}]},
+        {"annotations": {"env": json.dumps([{"name": "DB_PASSWORD", "value": SECRET}])}},
         [[{"private_key": {"inline_bytes": SECRET}}]],
     ],
 )
