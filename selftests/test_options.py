@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from harness.options import OPTIONS, OptionErrors, read_settings, value_of
+from harness.versions import Bounds
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {option.ini: option.default for option in OPTIONS}
@@ -45,6 +46,25 @@ def test_no_options_mean_the_embedded_lab():
     settings = read_settings(DEFAULTS)
     assert (settings.clusters, settings.kubeconfigs, settings.keep) == ("embedded", None, "never")
     assert settings.split.weights == (50, 50)
+
+
+def test_waits_are_capped_only_where_that_is_asked_for():
+    assert read_settings(DEFAULTS).settle is None
+    assert read_settings(DEFAULTS | {"federation_settle": "2.5"}).settle == 2.5
+    assert "from 0 to 3600" in problems(federation_settle="soon")[0]
+
+
+def test_a_cap_shortens_what_follows_by_itself_and_no_installation():
+    bounds = Bounds()
+    capped = bounds.settled_within(5)
+    assert (capped.page, capped.connect, capped.programmed) == (5, 5, 5)
+    assert (capped.control_plane, capped.workloads, capped.sync_age) == (
+        bounds.control_plane,
+        bounds.workloads,
+        bounds.sync_age,
+    )
+    assert bounds.settled_within(3600).page == bounds.page
+    assert bounds.settled_within(None) == bounds
 
 
 def test_two_kubeconfigs_mean_those_clusters(tmp_path):
