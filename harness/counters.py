@@ -7,10 +7,11 @@ add up to what was sent, not at all.
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from harness.waiting import pause
 
 _SAMPLE = re.compile(r"^istio_requests_total\{(?P<labels>.*)\} (?P<value>[0-9.e+]+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -104,7 +105,7 @@ class CounterBook:
         for _ in range(self._patience):
             if sum(found.served.values()) in (0, sent):
                 break
-            time.sleep(self._pause)
+            pause(self._pause)
             self._last = self._read()
             found = attribute(sent, before, self._last)
         return found
