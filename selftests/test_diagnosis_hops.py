@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from string import Formatter
 from typing import Any
 
 import pytest
 
+from harness.diagnosis.causes import CAUSES
 from harness.diagnosis.hops import (
     application_stops,
     client_stop,
@@ -16,6 +18,7 @@ from harness.diagnosis.hops import (
     egress_stop,
     ingress_stop,
 )
+from harness.diagnosis.model import Diagnosis, Look, State
 from harness.diagnosis.watches import watch_stop
 from harness.envoy import AccessLine, parse_access_line
 
@@ -191,3 +194,41 @@ def test_a_denied_export_an_unknown_one_and_a_stranger() -> None:
     assert told(tcp_line("-", "-", "-", policy), ours) == "export-denied"
     assert told(tcp_line("NR", "-", "filter_chain_not_found"), ours) == "export-unknown"
     assert told(tcp_line("NR", "-", "filter_chain_not_found"), "") is None
+
+
+def test_every_cause_has_a_sentence_and_a_remedy_that_can_be_filled_in() -> None:
+    values = dict.fromkeys(_placeholders(), "x")
+    for identity, cause in CAUSES.items():
+        link = Look("link", "mesh1", "somewhere").broken(identity, "seen", **values)
+        assert link.sentence.endswith("."), identity
+        assert link.remedy.endswith("."), identity
+        assert "{" not in f"{link.sentence}{link.remedy}", identity
+        assert "mesh" in cause.sentence, f"{identity} does not say where"
+
+
+def _placeholders() -> set[str]:
+    templates = [template for cause in CAUSES.values() for template in cause]
+    return {name for text in templates for _, name, _, _ in Formatter().parse(text) if name} - {"mesh", "peer"}
+
+
+@pytest.mark.parametrize(
+    ("states", "state", "cause"),
+    [
+        ("ok ok", State.OK, ""),
+        ("ok unknown", State.UNKNOWN, ""),
+        ("unknown broken", State.BROKEN, "istiod-down"),
+        ("broken broken-later", State.BROKEN, "istiod-down"),
+    ],
+)
+def test_the_first_broken_link_is_the_cause_and_unknown_is_not_ok(states: str, state: State, cause: str) -> None:
+    look = Look("link", "mesh1", "somewhere")
+    links = {
+        "ok": look.ok("fine"),
+        "unknown": look.unknown("not allowed"),
+        "broken": look.broken("istiod-down", "no pod", istiod="istiod-x"),
+        "broken-later": look.broken("gateway-down", "no pod", gateway="y"),
+    }
+    found = Diagnosis(tuple(links[name] for name in states.split()))
+    assert (found.state, found.cause) == (state, cause)
+    assert found.to_dict()["cause"] == cause
+    assert ("not allowed" in "\n".join(found.summary)) == ("unknown" in states)

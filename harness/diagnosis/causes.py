@@ -245,7 +245,7 @@ CAUSES: dict[str, Cause] = {
         "{name} of {mesh} does not split as asked for: {detail}.", "Put the weights of the VirtualService right."
     ),
     "not-independent": Cause(
-        "Where a request goes does not only depend on the weights of {name}: {detail}.",
+        "Where a request of {mesh} goes depends on more than the weights of {name}: {detail}.",
         "Look for session affinity, consistent hashing, or routes that match on headers in {name}.",
     ),
     "route-not-programmed": Cause(
