@@ -27,17 +27,17 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=int, metavar="N", default=max(1, (os.cpu_count() or 1) // 2), help="labs at a time (%(default)s)"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the table as a page of documentation")
-    parser.add_argument("--reports", type=Path, metavar="DIR", help="keep the report of each run here")
-    parser.add_argument("--resume", action="store_true", help="judge what is in --reports already, run only the others")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="keep what each run said here")
+    parser.add_argument("--resume", action="store_true", help="judge what is in --results already, run only the others")
     return parser
 
 
-def _healthy(times: int, reports: Path | None) -> int:
+def _healthy(times: int, results: Path | None) -> int:
     def show(number: int, outcome: Outcome) -> None:
         what = ", ".join(sorted(outcome.failed)) or outcome.cause or "green"
         print(f"healthy run {number} of {times}: {what} ({outcome.seconds:.1f} s)", flush=True)
 
-    green = run_healthy(times, show, reports)
+    green = run_healthy(times, show, results)
     print(f"green {green} times in a row, asked for {times}")
     return 0 if green == times else 1
 
@@ -48,13 +48,13 @@ def main() -> int:
     if unknown := set(arguments.faults) - EXPECTED.keys():
         parser.error(f"no fault {', '.join(sorted(unknown))}; `python -m lab fault --list` names all")
     if arguments.healthy is not None:
-        return _healthy(arguments.healthy, arguments.reports)
+        return _healthy(arguments.healthy, arguments.results)
     faults = arguments.faults or list(QUICK if arguments.quick else EXPECTED)
 
     def show(row: Row) -> None:
         print(line(row), flush=True)
 
-    rows = run_faults(faults, arguments.jobs, show, arguments.reports, arguments.resume)
+    rows = run_faults(faults, arguments.jobs, show, arguments.results, arguments.resume)
     print(totals(rows))
     if arguments.write:
         arguments.write.write_text(page(rows))

@@ -31,7 +31,11 @@ EXPECTED: dict[str, Expected] = {
         ("INSTALL-012[mesh2]", *_BOTH_BLIND, *_SPLIT), ("wrong-trust-domain",), "mesh1", _WITH_TRAFFIC
     ),
     "own-trust-domain-import": Expected(
-        ("INSTALL-012[mesh1]", *_BOTH_BLIND), ("wrong-trust-domain",), "mesh2", (*_NOTHING_IMPORTED, *_TRAFFIC)
+        ("INSTALL-012[mesh1]", *_MESH2_BLIND, "FED-002[mesh2]", "FED-007[mesh2]"),
+        ("wrong-trust-domain",),
+        "mesh2",
+        ("FED-001[mesh1]", *_NOTHING_IMPORTED, *_TRAFFIC),
+        "mesh1 may not notice at once that its watch ended with the gateway that carried it; mesh2 does",
     ),
     "wrong-clientid-export": Expected(_MESH2_BLIND, ("wrong-client-id",), "mesh1"),
     "wrong-clientid-import": Expected(_MESH1_BLIND, ("wrong-client-id",), "mesh2"),
@@ -39,12 +43,12 @@ EXPECTED: dict[str, Expected] = {
     "clientid-with-spiffe-prefix": Expected(_MESH2_BLIND, ("wrong-client-id",), "mesh1"),
     "clientid-empty": Expected(_MESH2_BLIND, ("client-id-missing",), "mesh1"),
     "root-missing-import": Expected(
-        ("INSTALL-011[mesh2]", "INSTALL-012[mesh1]", *_BOTH_BLIND, "FED-006"),
+        ("INSTALL-011[mesh2]", "INSTALL-012[mesh1]", "FED-002[mesh1]", "FED-007", "FED-008", "FED-006"),
         ("root-missing",),
         "mesh2",
         # istiod opens its ingress only for a peer that it has taken up.
-        ("INSTALL-007[mesh2]", "INSTALL-012[mesh2]", "FED-004", "FED-005", *_TRAFFIC),
-        "the import set keeps its last status: nobody is left who would change it",
+        ("INSTALL-007[mesh2]", "INSTALL-012[mesh2]", *_BOTH_BLIND, "FED-004", "FED-005", *_TRAFFIC),
+        "statuses keep what was last written under their name: nobody is left who would change them",
     ),
     "root-foreign-import": Expected(
         ("INSTALL-011[mesh2]", "INSTALL-012[mesh1]", *_BOTH_BLIND, *_SPLIT),

@@ -38,25 +38,25 @@ class Row:
 
 
 @contextlib.contextmanager
-def _report_directory(reports: Path | None, name: str) -> Iterator[Path]:
-    if reports:
-        yield reports / name
+def _directory_for(results: Path | None, name: str) -> Iterator[Path]:
+    if results:
+        yield results / name
         return
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         yield Path(directory)
 
 
-def run_fault(fault: str, reports: Path | None = None, resume: bool = False) -> Row:
+def run_fault(fault: str, results: Path | None = None, resume: bool = False) -> Row:
     """A fresh lab, the fault, the suite, the verdict. Raises nothing that has to do with the run.
 
-    The suite's report stays in a directory of `reports`, named as the fault; with `resume` what a run left there is
+    What the suite said stays in a directory of `results`, named as the fault; with `resume` what a run left there is
     judged instead of running it again.
     """
     begin = time.monotonic()
-    if resume and reports and (kept := Outcome.load(reports / fault)):
+    if resume and results and (kept := Outcome.load(results / fault)):
         return Row(fault, judge(EXPECTED[fault], kept), kept, "", 0.0)
     try:
-        with provisioned_lab() as kubeconfigs, _report_directory(reports, fault) as directory:
+        with provisioned_lab() as kubeconfigs, _directory_for(results, fault) as directory:
             inject(fault, kubeconfigs)
             time.sleep(_SETTLING)
             outcome = run_suite(kubeconfigs, directory)
@@ -71,7 +71,7 @@ def run_faults(
     faults: Sequence[str],
     jobs: int,
     done: Callable[[Row], None],
-    reports: Path | None = None,
+    results: Path | None = None,
     resume: bool = False,
 ) -> list[Row]:
     """Rows in the order of `faults`; `done` is called for each as it comes. Ctrl-C begins no further fault."""
@@ -80,7 +80,7 @@ def run_faults(
     def one(fault: str) -> Row | None:
         if stopped.is_set():
             return None
-        row = run_fault(fault, reports, resume)
+        row = run_fault(fault, results, resume)
         done(row)
         return row
 
@@ -92,14 +92,14 @@ def run_faults(
             raise
 
 
-def run_healthy(times: int, done: Callable[[int, Outcome], None], reports: Path | None = None) -> int:
+def run_healthy(times: int, done: Callable[[int, Outcome], None], results: Path | None = None) -> int:
     """How often in a row the suite, diagnosis included, is green on one lab without a fault, up to `times`.
 
     Raises what a broken run raises.
     """
     with provisioned_lab() as kubeconfigs:
         for number in range(times):
-            with _report_directory(reports, f"healthy-{number + 1}") as directory:
+            with _directory_for(results, f"healthy-{number + 1}") as directory:
                 outcome = run_suite(kubeconfigs, directory)
             done(number + 1, outcome)
             if outcome.failed or outcome.cause:

@@ -9,7 +9,7 @@ from harness.report.catalogue import catalogue
 from lab.faults import CATALOGUE
 from mutants.expected import EXPECTED, QUICK
 from mutants.run import run_fault
-from mutants.suite import Outcome, named_cause, results
+from mutants.suite import Outcome, found_cause, results, said_cause
 from mutants.table import line
 from mutants.verdict import Expected, Verdict, covers, judge
 
@@ -43,11 +43,11 @@ def test_what_came_of_a_run_is_kept_and_found_again(tmp_path):
     assert Outcome.load(tmp_path) == kept
 
 
-def test_the_cause_is_read_from_a_diagnosis_and_from_a_report():
-    assert named_cause({"cause": "gateway-down", "side": "mesh1"}) == ("gateway-down", "mesh1")
-    assert named_cause({"cause": {"id": "gateway-down", "side": "mesh1"}}) == ("gateway-down", "mesh1")
-    for nothing in (None, {}, {"cause": None}, {"cause": "", "side": "mesh1"}):
-        assert named_cause(nothing) == ("", "")
+def test_the_cause_is_read_from_what_the_suite_says_and_from_a_diagnosis():
+    said = "x\ncause: The gateway of mesh1 [sic] has no pod. [gateway-down]\nside: mesh1\nremedy: y [no]\n"
+    assert said_cause(said) == ("gateway-down", "mesh1")
+    assert said_cause("cause: none, every link of the chain is in order now\n") == ("", "")
+    assert found_cause({"cause": "gateway-down", "side": "mesh1"}) == ("gateway-down", "mesh1")
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_every_fault_of_the_lab_has_an_expectation_that_the_suite_can_meet():
 def test_weights_that_are_not_those_asked_for_are_noticed_in_a_lab_and_their_cause_is_named(tmp_path):
     row = run_fault("split-all-local", tmp_path)
     assert row.judgement.verdict is Verdict.KILLED, line(row)
-    assert (tmp_path / "split-all-local" / "report.yaml").is_file()
+    assert (tmp_path / "split-all-local" / "junit.xml").is_file()
