@@ -5,13 +5,8 @@ STAMP := $(VENV)/.installed
 
 .PHONY: verify test bench mutants clean
 
-# pytest takes a path outside the checkout that follows its option after a blank for a place of tests: = keeps them apart.
-FILES := -kubeconfig --kind-bootstrap --federation-report
-BLANK := $(subst ,, )
-joined = $(if $(2),$(call joined,$(subst $(firstword $(2))$(BLANK),$(firstword $(2))=,$(1)),$(wordlist 2,9,$(2))),$(1))
-
 verify: $(STAMP)
-	$(VENV)/bin/pytest $(call joined,$(ARGS),$(FILES))
+	$(VENV)/bin/pytest $(ARGS)
 
 test: $(STAMP)
 	$(VENV)/bin/tox run $(ARGS)
