@@ -1,0 +1,231 @@
+"""Runs of the suite on clusters that go on living: the lab, given by its kubeconfigs as any other pair."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from harness import kinds, lease
+from harness.cluster import Cluster
+from harness.provision import changes, snapshot
+from selftests.support.lab import Lab, start_lab, stop_lab
+
+ROOT = Path(__file__).parent.parent
+ONE_TEST = ("tests/test_install.py", "-k", "trust_domains")
+FINALIZER = "selftest.example/hold"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    found = start_lab()
+    yield found
+    stop_lab(found)
+
+
+@pytest.fixture(scope="module")
+def clusters(lab):
+    found = {settings.name: Cluster(settings.name, settings.kubeconfig) for settings in lab.clusters}
+    yield found
+    for cluster in found.values():
+        cluster.close()
+
+
+@pytest.fixture
+def start(lab, tmp_path):
+    """Starts the suite on the lab's clusters; its output goes to `.stdout`, one stream."""
+    runs = []
+
+    def begin(*arguments, kubeconfigs=True, **environment):
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        if kubeconfigs:
+            for settings in lab.clusters:
+                command.append(f"--{settings.name}-kubeconfig={settings.kubeconfig}")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
+        clean |= {"TMPDIR": str(tmp_path), "CI": "true", **environment}
+        run = subprocess.Popen(
+            command, cwd=ROOT, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        runs.append(run)
+        return run
+
+    yield begin
+    for run in runs:
+        run.kill()
+        run.communicate()
+
+
+def until(run, words):
+    """Reads the run's output up to a line with these words."""
+    assert run.stdout
+    seen = []
+    for line in run.stdout:
+        seen.append(line)
+        if words in line:
+            return
+    pytest.fail(f"the run ended without {words!r}:\n{''.join(seen)}")
+
+
+def rest(run):
+    """What the run says until it ends."""
+    assert run.stdout
+    said = run.stdout.read()
+    run.wait()
+    return said
+
+
+def remains(clusters):
+    """Namespaces and Leases of the suite that are there."""
+    found = []
+    for name, cluster in clusters.items():
+        namespaces = {obj["metadata"]["name"] for obj in cluster.list(kinds.NAMESPACE)}
+        found += [f"{name}: {namespace}" for namespace in namespaces if namespace.startswith("mesh")]
+        if cluster.find(kinds.LEASE, lease.NAME, lease.NAMESPACE):
+            found.append(f"{name}: Lease")
+    return sorted(found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_run_removes_what_it_made(start, clusters, number):
+    run = start(*ONE_TEST)
+    until(run, "control plane: applied")
+    assert len(remains(clusters)) == 6, "nothing was made yet: this test would prove nothing"
+    run.send_signal(number)
+    said = rest(run)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert "left behind: nothing" in said, said
+    assert remains(clusters) == []
+
+
+def test_a_second_run_is_kept_out_a_second_ctrl_c_leaves_at_once_and_sweeping_removes_the_rest(start, clusters):
+    first = start(*ONE_TEST)
+    until(first, "control plane: applied")
+    second = start(*ONE_TEST)
+    said = rest(second)
+    assert second.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"process {first.pid}" in said
+    assert "delete lease" in said
+
+    mesh1 = clusters["mesh1"]
+    hold = {"metadata": {"finalizers": [FINALIZER]}}
+    mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", hold)
+    first.send_signal(signal.SIGINT)
+    until(first, "mesh1  removing ServiceMeshMemberRoll")
+    first.send_signal(signal.SIGINT)
+    said = rest(first)
+    assert first.returncode == pytest.ExitCode.INTERRUPTED
+    assert "left behind, as asked for" in said, said
+    assert "mesh1: Lease" in remains(clusters)
+
+    sweep = start("--federation-sweep")
+    assert "last sign of life" in rest(sweep)
+    assert sweep.returncode == pytest.ExitCode.USAGE_ERROR
+    mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": None}})
+    for cluster in clusters.values():
+        long_ago = (cluster.now() - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        cluster.patch(kinds.LEASE, lease.NAME, lease.NAMESPACE, {"spec": {"renewTime": long_ago}})
+    sweep = start("--federation-sweep")
+    assert "removed: mesh1: Namespace mesh1-system" in rest(sweep)
+    assert sweep.returncode == 0
+    assert remains(clusters) == []
+
+
+def test_what_is_kept_can_be_adopted_and_is_not_changed_by_that(start, clusters):
+    kept = start(*ONE_TEST, "--federation-keep", "always")
+    assert "kept, as --federation-keep says" in rest(kept)
+    assert kept.returncode == 0
+    before = snapshot(clusters)
+    assert before
+    adopting = start("tests/test_install.py", "--federation-adopt")
+    said = rest(adopting)
+    assert adopting.returncode == 0, said
+    assert "left behind: nothing; what was there before is there again" in said
+    assert changes(before, snapshot(clusters)) == []
+    assert rest(start("--federation-sweep")).count("removed: ") > 30
+    assert remains(clusters) == []
+
+
+def test_with_two_istiods_in_each_mesh_every_pod_is_judged_by_itself(start, clusters):
+    run = start("tests/test_federation.py", "-k", "every_istiod", "-v", "--istiods", "2")
+    said = rest(run)
+    assert run.returncode == 0, said
+    judged = [line.split("SUBPASSED[")[1].split("]")[0] for line in said.splitlines() if "SUBPASSED[" in line]
+    assert len(judged) == 8
+    assert len(set(judged)) == 4
+    assert remains(clusters) == []
+
+
+def test_one_cluster_given_twice_carries_both_meshes_which_meet_by_their_services_names(start, clusters, lab):
+    kubeconfig = str(lab.clusters[0].kubeconfig)
+    twice = (f"--mesh1-kubeconfig={kubeconfig}", f"--mesh2-kubeconfig={kubeconfig}")
+    run = start("tests/test_install.py", "tests/test_federation.py", *twice, kubeconfigs=False)
+    said = rest(run)
+    assert run.returncode == 0, said
+    assert "mesh2-ingress.mesh1-system.svc.cluster.local" in said
+    assert "left behind: nothing" in said
+    assert remains(clusters) == []
+
+
+FAKE_KIND = """#!/bin/sh
+echo "$@" >> {log}
+case "$1 $2" in
+"create cluster")
+    for word in "$@"; do
+        case "$word" in
+        --name=*) name=${{word#--name=}};;
+        --kubeconfig=*) kubeconfig=${{word#--kubeconfig=}};;
+        esac
+    done
+    case "$name" in *mesh1*) cp {mesh1} "$kubeconfig";; *) cp {mesh2} "$kubeconfig";; esac;;
+esac
+"""
+
+
+@pytest.fixture
+def tools(lab, tmp_path):
+    """A directory with programs `kind` and `docker`: kind's clusters are the lab's."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    mesh1, mesh2 = (settings.kubeconfig for settings in lab.clusters)
+    (directory / "kind").write_text(FAKE_KIND.format(log=tmp_path / "kind.log", mesh1=mesh1, mesh2=mesh2))
+    (directory / "docker").write_text("#!/bin/sh\n")
+    for program in directory.iterdir():
+        program.chmod(0o755)
+    return directory
+
+
+def test_kind_clusters_are_made_bootstrapped_reached_by_node_ports_and_removed(start, clusters, tools, tmp_path):
+    bootstrap = tmp_path / "bootstrap"
+    bootstrap.mkdir()
+    (bootstrap / "note.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: bootstrapped}}")
+    arguments = ("--federation-clusters", "kind", "--kind-bootstrap", str(bootstrap))
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    run = start(*ONE_TEST, *arguments, kubeconfigs=False, PATH=path)
+    said = rest(run)
+    assert run.returncode == 0, said
+    calls = [line.split()[0] for line in (tmp_path / "kind.log").read_text().splitlines()]
+    assert [call for call in calls if call != "get"] == ["create", "create", "delete", "delete"]
+    for name, cluster in clusters.items():
+        assert cluster.find(kinds.CONFIG_MAP, "bootstrapped", "default"), name
+    assert said.count(", NodePort)") >= 2, said
+    assert not (ROOT / ".pytest-kind").exists()
+
+
+def test_without_kind_and_docker_there_is_one_clear_error(start, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "note.yaml").write_text("{}")
+    arguments = ("--federation-clusters", "kind", "--kind-bootstrap", str(tmp_path))
+    run = start(*ONE_TEST, *arguments, kubeconfigs=False, PATH=str(tmp_path / "empty"))
+    said = rest(run)
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "no `kind` on PATH" in said
+    assert "no `docker` on PATH" in said
+    assert "Traceback" not in said
+    assert shutil.which("kind", path=str(tmp_path / "empty")) is None
