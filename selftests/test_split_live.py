@@ -164,6 +164,15 @@ def test_without_access_logs_counters_tell_the_split(scene):
     assert found.account.unattributed == 0
 
 
+def test_counters_of_one_mesh_are_not_enough(scene, without_exec):
+    scene.configure({_LOGGED: False, _COUNTED: True}, proxy=logging(None), addons={"prometheus": {"enabled": True}})
+    mesh1 = replace(scene.federation.mesh1, cluster=without_exec)
+    found = replace(scene.meter, federation=replace(scene.federation, mesh1=mesh1)).measure(EVEN)
+    assert found.outcome == "INCONCLUSIVE:unattributed", found.report
+    assert "could not be read" in found.headline
+    assert "forbidden" in found.headline.lower()
+
+
 def test_a_pod_replaced_meanwhile_is_noticed_and_serves_nothing(scene):
     scene.configure({_LOGGED: False, _COUNTED: True}, proxy=logging(None), addons={"prometheus": {"enabled": True}})
     victim = scene.proxies("mesh1")[0]
