@@ -169,13 +169,15 @@ class _Run:
         self.result_of("install")
         gateway = self.names.ingress_gateway
         what = f"Service {gateway}"
-        service = self._wait(
-            what, kinds.SERVICE, gateway, lambda found: found[0] if found else None, self.bounds.control_plane
-        )
+        self._wait(what, kinds.SERVICE, gateway, lambda found: bool(found) or None, self.bounds.control_plane)
         if self.one_cluster:
             return manifests.cluster_local(self.names)
-        if not self.provisioner.balancers and (by_node := node_port_address(self.cluster, service)):
-            return by_node
+
+        def by_node(found: Objects) -> IngressAddress | None:
+            return node_port_address(self.cluster, found[0]) if found else None
+
+        if not self.provisioner.balancers:
+            return self._wait(f"{what} to get NodePorts", kinds.SERVICE, gateway, by_node, self.bounds.address)
         try:
             found = self._wait(
                 f"{what} to get a LoadBalancer address",
@@ -185,8 +187,9 @@ class _Run:
                 self.bounds.address,
             )
         except WaitTimeout:
-            if by_node := node_port_address(self.cluster, service):
-                return by_node
+            service = self.cluster.get(kinds.SERVICE, gateway, self.names.system_namespace)
+            if address := by_node([service]):
+                return address
             raise
         if found.by_name:
             cancelled = self.cluster.cancelled
