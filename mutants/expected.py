@@ -17,6 +17,8 @@ _MESH1_BLIND = ("FED-001[mesh1]", "FED-002[mesh2]", "FED-007[mesh2]")
 _BOTH_BLIND = (*_MESH2_BLIND, *_MESH1_BLIND)
 # A new istiod starts without imports.
 _NOTHING_IMPORTED = ("FED-004", "FED-005", "FED-006")
+# 15443 knows the names of exported services only, and without exports there is no listener.
+_NO_SERVICE_PORT = ("INSTALL-007[mesh1]", "INSTALL-012[mesh1]", "FED-008")
 _SPLIT = ("SPLIT-001",)
 _WITH_TRAFFIC = ("SPLIT-005", "FED-009")
 _TRAFFIC = (*_SPLIT, *_WITH_TRAFFIC)
@@ -123,23 +125,33 @@ EXPECTED: dict[str, Expected] = {
         ("INSTALL-006[mesh2]", *_SPLIT), ("network-view-wrong",), "mesh2", ("FED-006", *_WITH_TRAFFIC)
     ),
     "export-set-misnamed": Expected(
-        ("FED-003", "FED-004", "FED-005"), ("export-set-misnamed",), "mesh1", ("FED-006", *_TRAFFIC)
+        ("FED-003", "FED-004", "FED-005"),
+        ("export-set-misnamed",),
+        "mesh1",
+        (*_NO_SERVICE_PORT, "FED-006", *_TRAFFIC),
     ),
     "import-set-misnamed": Expected(("FED-004", "FED-005"), ("import-set-misnamed",), "mesh2", ("FED-006", *_TRAFFIC)),
     "export-rule-nomatch": Expected(
-        ("FED-003", "FED-004"), ("export-rule-no-match",), "mesh1", ("FED-005", "FED-006", *_TRAFFIC)
+        ("FED-003", "FED-004"),
+        ("export-rule-no-match",),
+        "mesh1",
+        (*_NO_SERVICE_PORT, "FED-005", "FED-006", *_TRAFFIC),
     ),
     "import-rule-nomatch": Expected(("FED-004", "FED-005"), ("import-rule-no-match",), "mesh2", ("FED-006", *_TRAFFIC)),
     "import-as-local": Expected(("FED-004", "FED-006"), ("import-as-local",), "mesh2", ("FED-005", *_TRAFFIC)),
     "too-much-exported": Expected(("FED-003",), ("surplus-export",), "mesh1", ("FED-004", "FED-005")),
     "member-removed-import": Expected(
-        ("INSTALL-003[mesh2]",), ("namespace-not-member",), "mesh2", ("INSTALL-013[mesh2]", "FED-006", *_TRAFFIC)
+        ("INSTALL-003[mesh2]",),
+        ("namespace-not-member",),
+        "mesh2",
+        # No request gets as far as productpage any more.
+        ("INSTALL-013[mesh2]", "FED-006", "FED-010", *_TRAFFIC),
     ),
     "member-removed-export": Expected(
         ("INSTALL-003[mesh1]", "FED-003"),
         ("namespace-not-member",),
         "mesh1",
-        ("INSTALL-013[mesh1]", "FED-004", "FED-005", "FED-006", *_TRAFFIC),
+        (*_NO_SERVICE_PORT, "INSTALL-013[mesh1]", *_NOTHING_IMPORTED, *_TRAFFIC),
     ),
     "split-60-40": Expected(("SPLIT-001",), ("weights-differ",), "mesh2", ("SPLIT-005",)),
     "split-70-30": Expected(("SPLIT-001",), ("weights-differ",), "mesh2", ("SPLIT-005",)),
