@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--healthy", type=int, metavar="N", help="no fault: the suite has to be green N times in a row")
     parser.add_argument(
-        "--jobs", type=int, metavar="N", default=max(1, (os.cpu_count() or 1) // 2), help="labs at a time (%(default)s)"
+        "--jobs", type=int, metavar="N", default=os.cpu_count() or 1, help="labs at a time (%(default)s)"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the table as a page of documentation")
     parser.add_argument("--results", type=Path, metavar="DIR", help="keep what each run said here")
