@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,11 +23,14 @@ from harness import kinds
 from harness.cluster import Cluster
 from harness.diagnosis import Diagnosis, Hints, State, diagnose
 from harness.entry import productpage_entry, wait_for_stars
+from harness.envoy import Proxy
 from harness.evidence import collect
 from harness.kinds import Kind
 from harness.mesh import MESH2, Federation
+from harness.peering import remote_problems, watch_problems
 from harness.progress import Progress
 from harness.provision import Provisioner
+from harness.waiting import wait_for
 from selftests.support.lab import start_lab, stop_lab
 
 Edit = Callable[[dict[str, Any]], None]
@@ -63,7 +67,25 @@ def meshes() -> Iterator[Meshes]:
         federation = Provisioner(clusters, "diagnosis", Progress(io.StringIO(), live=False)).run()
         entry = productpage_entry(clusters["mesh2"], MESH2, stack)
         assert wait_for_stars(entry, federation.mesh2) == ""
+        settle(federation)
         yield Meshes(clusters, federation, entry.productpage_url)
+
+
+def settle(federation: Federation) -> None:
+    """Until no gateway drains an old listener, which would cut a watch, and both watches are connected."""
+    for mesh in federation.meshes:
+        pod = mesh.gateway_pods(mesh.ingress_gateway)[0]["metadata"]["name"]
+        proxy = Proxy(mesh.cluster, mesh.system_namespace, pod)
+
+        def drained(proxy: Proxy = proxy) -> tuple[bool | None, str]:
+            counts = proxy.request("GET", "stats?filter=listener_manager.total_.*_draining")
+            return not re.search(r": [1-9]", counts) or None, counts
+
+        wait_for(f"{mesh.ingress_gateway} to drain its old listeners", drained, 30, mesh.name)
+    for mesh in federation.meshes:
+        other = federation.peer_of(mesh)
+        problems = {**watch_problems(mesh, lambda: datetime.now(UTC)), **remote_problems(mesh, other)}
+        assert not any(problems.values()), problems
 
 
 def named(found: Diagnosis) -> tuple[str, str]:

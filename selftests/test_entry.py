@@ -9,10 +9,11 @@ import pytest
 import requests
 
 from harness.cluster import Cluster
-from harness.entry import node_port_address, productpage_entry
+from harness.entry import node_addresses, node_port_address, productpage_entry, reaches
 from harness.kinds import POD, ROUTE, SERVICE
 from harness.manifests import load
 from harness.mesh import MESH2
+from harness.waiting import wait_for
 from selftests.support.lab import start_lab, stop_lab
 
 NAMESPACE = "mesh2-system"
@@ -63,6 +64,11 @@ def expose(cluster):
             until=lambda found: (found and has(found[0])) or None,
             timeout=60,
         )
+        # The node listens a moment after the Service has its port.
+        node_port = cluster.get(SERVICE, GATEWAY, NAMESPACE)["spec"]["ports"][0].get("nodePort")
+        if node_port:
+            host = node_addresses(cluster)[0]
+            wait_for("the NodePort to be served", lambda: (reaches(host, node_port) or None, host), 30)
 
     return make
 
