@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -21,7 +21,7 @@ class Progress:
     def __init__(self, stream: TextIO, live: bool) -> None:
         self._stream, self._live = stream, live
         self._lines: dict[str, str] = {}
-        self._pending: dict[str, list[str]] = {}
+        self._pending: dict[str, dict[str, str]] = {}
         self._drawn = 0
         self._fresh = True
         self._lock = threading.Lock()
@@ -42,17 +42,25 @@ class Progress:
                 self._stream.flush()
 
     @contextmanager
-    def waiting(self, mesh: str, what: str) -> Iterator[None]:
-        """Shows on a live line what is being waited for; plain lines only tell what has happened."""
-        pending = self._pending.setdefault(mesh, [])
-        with self._lock:
-            pending.append(what)
-            self._draw()
+    def waiting(self, mesh: str, what: str) -> Iterator[Callable[[str], None]]:
+        """Shows on a live line what is being waited for and what was seen last; plain lines only tell what happened.
+
+        Yields a function that takes the last observation in words.
+        """
+        pending = self._pending.setdefault(mesh, {})
+
+        def seen(text: str) -> None:
+            with self._lock:
+                if pending.get(what) != text:
+                    pending[what] = text
+                    self._draw()
+
+        seen("")
         try:
-            yield
+            yield seen
         finally:
             with self._lock:
-                pending.remove(what)
+                pending.pop(what, None)
 
     def _begin(self) -> None:
         if self._fresh:
@@ -68,7 +76,8 @@ class Progress:
         width = _terminal_width(self._stream)
         for mesh in sorted(self._lines):
             pending = self._pending.get(mesh)
-            line = self._lines[mesh] + (f"; waiting for {', '.join(pending)}" if pending else "")
+            waits = ", ".join(f"{what} ({text})" if text else what for what, text in (pending or {}).items())
+            line = self._lines[mesh] + (f"; waiting for {waits}" if waits else "")
             self._stream.write(f"\x1b[2K{line[:width]}\n")
         self._drawn = len(self._lines)
         self._stream.flush()

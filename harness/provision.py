@@ -11,7 +11,7 @@ from threading import Event
 from typing import Any
 
 from harness import kinds, manifests
-from harness.cluster import Cluster
+from harness.cluster import Cluster, describe_objects
 from harness.entry import ingress_address, node_port_address, wait_for_name
 from harness.kinds import Kind, kind_of
 from harness.mesh import MESH1, MESH2, Federation, IngressAddress, Mesh, MeshNames
@@ -268,8 +268,13 @@ class _Run:
 
     def _wait(self, what: str, kind: Kind, name: str, until: Callable[[Objects], Any], timeout: float) -> Any:
         namespace = self.names.system_namespace
-        with self.provisioner.progress.waiting(self.names.name, what):
-            return self.cluster.wait(what, kind, namespace, name=name, until=until, timeout=timeout)
+        with self.provisioner.progress.waiting(self.names.name, what) as seen:
+
+            def look(found: Objects) -> Any:
+                seen(describe_objects(found))
+                return until(found)
+
+            return self.cluster.wait(what, kind, namespace, name=name, until=look, timeout=timeout)
 
     def _available(self, namespace: str, wanted: set[str], timeout: float) -> None:
         def missing(found: Objects) -> list[str]:
@@ -279,12 +284,17 @@ class _Run:
             return sorted(wanted - available)
 
         what = f"Deployments in {namespace}"
-        with self.provisioner.progress.waiting(self.names.name, what):
+        with self.provisioner.progress.waiting(self.names.name, what) as seen:
+
+            def complete(found: Objects) -> bool | None:
+                seen(f"not available: {', '.join(missing(found))}")
+                return not missing(found) or None
+
             self.cluster.wait(
                 f"{what} to be Available",
                 kinds.DEPLOYMENT,
                 namespace,
-                until=lambda found: not missing(found) or None,
+                until=complete,
                 timeout=timeout,
                 describe=lambda found: f"not available: {', '.join(missing(found))}",
             )

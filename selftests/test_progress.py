@@ -71,3 +71,15 @@ def test_every_step_is_kept_with_its_time():
     progress.step("mesh2", "two")
     assert [(mesh, text) for _, mesh, text in progress.timings] == [("mesh1", "one"), ("mesh2", "two")]
     assert progress.timings[0][0] <= progress.timings[1][0]
+
+
+def test_a_wait_shows_what_was_seen_last_until_it_ends():
+    stream = io.StringIO()
+    progress = Progress(stream, live=True)
+    progress.step("mesh1", "applied")
+    with progress.waiting("mesh1", "a root") as seen:
+        seen("no such object")
+        seen("empty")
+        assert screen(stream.getvalue()) == ["mesh1  applied; waiting for a root (empty)"]
+    progress.step("mesh1", "done")
+    assert screen(stream.getvalue()) == ["mesh1  done"]
