@@ -281,9 +281,11 @@ async def until_curl(scene: Scene, command: list[str], wanted: tuple[int, bytes]
 def test_follow_ends_when_the_pod_goes(cluster):
     async def story(scene: Scene) -> None:
         await ready_pod(scene, "ratings-0")
-        following = asyncio.ensure_future(logs(scene, "ratings-0", "ratings", follow="true"))
-        await scene.api.delete(POD, "ratings-0", scene.namespace)
-        assert await asyncio.wait_for(following, 30) == (200, "Server listening on: http://0.0.0.0:9080\n")
+        url = kubelet(scene, f"containerLogs/{scene.namespace}/ratings-0/ratings")
+        async with aiohttp.ClientSession() as session, session.get(url, params={"follow": "true"}) as following:
+            assert await following.content.readline() == b"Server listening on: http://0.0.0.0:9080\n"
+            await scene.api.delete(POD, "ratings-0", scene.namespace)
+            assert await asyncio.wait_for(following.content.read(), 30) == b""
 
     controllers.play(cluster, story)
 
