@@ -99,7 +99,8 @@ class _Accepted(_Half):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert self.transport
-        self.transport.pause_reading()
+        # Not at once: up to Python 3.11.3 asyncio starts to read right after this call, paused or not.
+        asyncio.get_running_loop().call_soon(self.transport.pause_reading)
         self._task = asyncio.ensure_future(self._connect(self.transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
