@@ -5,16 +5,14 @@ Positive control of the negative tests: when a stranger is refused, this request
 
 from __future__ import annotations
 
-import http.client
 import json
 from dataclasses import dataclass
 
 from harness.envoy import Json, Proxy
+from harness.forwarded import get
 from harness.mesh import DISCOVERY_PORT, Mesh
 from harness.peering import CLUSTER_DOMAIN
 from harness.transport import ClusterError
-
-_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,17 +60,9 @@ def _exact(match: Json) -> str:
 
 def _request(mesh: Mesh, pod: str, headers: dict[str, str]) -> DiscoveryAnswer:
     host = f"{mesh.egress_gateway}.{mesh.system_namespace}.svc.{CLUSTER_DOMAIN}:{DISCOVERY_PORT}"
-    connection = http.client.HTTPConnection(host, timeout=_SECONDS)
-    connection.sock = mesh.cluster.port_forward(mesh.system_namespace, pod, DISCOVERY_PORT)
-    connection.sock.settimeout(_SECONDS)
-    try:
-        connection.request("GET", "/v1/services/", headers={"Host": host, "Connection": "close", **headers})
-        response = connection.getresponse()
-        body = response.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        what = f"ask {mesh.peer} for its services through {pod}"
-        raise ClusterError(mesh.name, what, f"no answer: {error or type(error).__name__}") from error
-    finally:
-        connection.close()
-    services = json.loads(body).get("services", []) if response.status == 200 else []
-    return DiscoveryAnswer(response.status, tuple(service["hostname"] for service in services), body[:300])
+    what = f"ask {mesh.peer} for its services through {pod}"
+    answer = get(
+        mesh.cluster, mesh.system_namespace, pod, DISCOVERY_PORT, "/v1/services/", what, {"Host": host, **headers}
+    )
+    services = json.loads(answer.body).get("services", []) if answer.status == 200 else []
+    return DiscoveryAnswer(answer.status, tuple(service["hostname"] for service in services), answer.body[:300])

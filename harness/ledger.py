@@ -24,9 +24,10 @@ from enum import StrEnum
 
 from harness.envoy import AccessLine, ClusterName, parse_access_line
 from harness.probe import Page, Probe, user_agent
+from harness.versions import LOG_FLUSH
 
-# Seconds after its answer when a probe is settled with the lines there are: one 10 s flush and its delivery.
-GRACE = 15.0
+# Seconds after its answer when a probe is settled with the lines there are: one flush and its delivery.
+GRACE = LOG_FLUSH + 5.0
 
 
 class Role(StrEnum):

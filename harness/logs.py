@@ -14,11 +14,12 @@ from harness.kinds import POD
 from harness.ledger import Role, Source
 from harness.streams import LogStream
 from harness.transport import ClusterError, Object
+from harness.versions import LOG_FLUSH
 from harness.waiting import Cancelled, pause
 
 LOOK_SECONDS = 2.0  # seconds between two looks for pods that came or went
 FLUSH_SECONDS = 1.0
-_OVERLAP = timedelta(seconds=15)  # re-read after a cut: one 10 s flush of Envoy and the second that sinceTime cuts off
+_OVERLAP = timedelta(seconds=LOG_FLUSH + 5)  # re-read after a cut: one flush, and the second that sinceTime cuts off
 _CONTAINER = "istio-proxy"
 
 

@@ -222,7 +222,7 @@ class _Run:
             return any(app in ((obj.get("status") or {}).get("configuredMembers") or ()) for obj in found) or None
 
         what = f"the member roll to configure {app}"
-        self._wait(what, kinds.MEMBER_ROLL, "default", has_app, self.bounds.control_plane + self.bounds.member_roll)
+        self._wait(what, kinds.MEMBER_ROLL, "default", has_app, self.bounds.member_roll)
 
     def peers(self) -> None:
         """The peer's root, the peer and the sets: as soon as the other mesh has a root and an address."""

@@ -1,38 +1,25 @@
-"""What differs between OSSM versions: one table of time bounds, used by every wait, and of what operators install.
+"""What differs between OSSM versions: one table, for every wait and for every reader of statuses, logs and routes.
 
-What else differs is not in the table because the suite depends on none of it: routes that federation generates
-(`federation-imports-P-S-NS` in 2.1, `fed-imp-S-NS-P` from 2.2) are never looked up by name; a Ready member roll means
-an installed control plane only in 2.1, so both are waited for in every version; an unknown cluster is flagged NR in
-the access logs of 2.1 and NC from 2.2, so both are read. Source: maistra/istio and maistra/istio-operator, branches
-maistra-2.1 to maistra-2.5, and the product's release notes.
+Sources: maistra/istio and maistra/istio-operator, branches maistra-2.1 to maistra-2.5 (controllers, status writers,
+charts), the product's release notes for what changed within a version, and captures from 2.1.6. The federation code of
+2.6 was not to be had: its row is 2.5.1's, as the release notes name no difference.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-# spec.version and the last release of it that the suite's facts were read from.
-RELEASES = {
-    "v2.1": "2.1.6",
-    "v2.2": "2.2.13",
-    "v2.3": "2.3.11",
-    "v2.4": "2.4.7",
-    "v2.5": "2.5.1",
-    "v2.6": "2.6.14",
-}
-KNOWN = tuple(RELEASES)
-# The oldest spec.version an operator accepts (istio-operator build/build.sh, product documentation for 2.6).
-_OLDEST = {"v2.1": "v2.1", "v2.2": "v2.1", "v2.3": "v2.1", "v2.4": "v2.1", "v2.5": "v2.2", "v2.6": "v2.4"}
-
-
-def supported_versions(release: str) -> tuple[str, ...]:
-    """The versions with federation that an operator release, such as `2.4.7`, installs; () for one not known."""
-    minor = "v" + ".".join(release.split(".")[:2])
-    if minor not in _OLDEST:
-        return ()
-    return KNOWN[KNOWN.index(_OLDEST[minor]) : KNOWN.index(minor) + 1]
+_RESYNC, _FAST_RESYNC = 300.0, 60.0  # seconds; hard-coded first, istiod's --resync since
+_HOLD = 120.0  # how long one resync may try (registry controller)
+_PEER_LOOK = 60.0  # informer resync: when a ServiceMeshPeer is looked at again by itself
+_BACK_OFF = 60.0  # most between two attempts of a watch
+_DNS = 300.0  # dns.refreshRate of the base profile: a fresh load balancer's name is looked up this often
+_LONGEST_NAME, _KEPT = 63, 55
+# Envoy's default for access logs in files, set by no version: lines come up to this late, in seconds.
+LOG_FLUSH = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,13 +37,13 @@ class Bounds:
     member_roll: float = 300
     address: float = 300
     workloads: float = 420
-    connect: float = 420
-    sets: float = 420
-    page: float = 420
+    connect: float = _DNS + _BACK_OFF + 60
+    sets: float = _PEER_LOOK + _RESYNC + _HOLD
+    page: float = _DNS + _HOLD
     delete: float = 300
     reconnect: float = 10
     programmed: float = 30
-    sync_age: timedelta = timedelta(minutes=7)
+    sync_age: timedelta = timedelta(seconds=_RESYNC + _HOLD)
 
     def settled_within(self, seconds: float | None) -> Bounds:
         """The same, where what istiod and the proxies do gets at most `seconds`; None for no such cap."""
@@ -69,19 +56,102 @@ class Bounds:
 # What follows by itself once everything is applied and running.
 _SETTLING = ("connect", "sets", "page", "reconnect", "programmed")
 
-# Resync every 5 min, hard-coded, up to 2.4.6 and in 2.5.0; every 60 s from 2.4.7 and 2.5.1 on. A resync may hold for
-# 2 min, so a healthy sync is at most 7 or 4 min old. Back-off of a failing watch is at most 60 s, a fresh load
-# balancer's DNS name is looked up every 5 min (dns.refreshRate 300s): hence 7 min for what crosses the meshes.
-_FIVE_MINUTES = Bounds()
-_ONE_MINUTE = Bounds(sync_age=timedelta(minutes=4))
+
+@dataclass(frozen=True)
+class Version:
+    """How one version behaves.
+
+    release: the last release of it that the facts were read from. oldest: the oldest `spec.version` its operator
+    accepts. fast_from: the patch level from which a registry resyncs every 60 s instead of every 5 min, None for no
+    such. roll_waits: the member roll is Ready, and configures members, only when the control plane is installed;
+    otherwise Ready says nothing of the control plane. edits_at_once: an edited ImportedServiceSet is seen at once;
+    otherwise when its ServiceMeshPeer is next looked at. exports, imports: names of the Gateway and VirtualService
+    that istiod makes for a service, in its memory. cut_from: the patch level from which names of over 63 characters
+    are cut and end in a hash, None for no such. unknown_cluster: flags by which an access log says that a route leads
+    to a cluster that does not exist. patch: the patch level meant, 0 where it is not known.
+    """
+
+    release: str
+    oldest: str
+    fast_from: int | None
+    roll_waits: bool = False
+    edits_at_once: bool = False
+    exports: str = "fed-exp-{name}-{namespace}-{peer}"
+    imports: str = "fed-imp-{name}-{namespace}-{peer}"
+    cut_from: int | None = 0
+    unknown_cluster: frozenset[str] = frozenset({"NC"})
+    patch: int = 0
+
+    @property
+    def bounds(self) -> Bounds:
+        """How long things may take in this version."""
+        found = Bounds()
+        if self.fast_from is not None and self.patch >= self.fast_from:
+            # A minute more than 60 s and a resync that tries for 2 min: the status is written by the way.
+            age = _FAST_RESYNC + _HOLD + _PEER_LOOK
+            found = replace(found, sets=_PEER_LOOK + _FAST_RESYNC + _HOLD, sync_age=timedelta(seconds=age))
+        if self.edits_at_once:
+            found = replace(found, sets=found.sets - _PEER_LOOK)
+        if self.roll_waits:
+            found = replace(found, member_roll=found.control_plane + found.member_roll)
+        return found
+
+    def export_object(self, peer: str, name: str, namespace: str) -> str:
+        """Name of what istiod makes for a service exported to `peer`; name and namespace are the local ones."""
+        return self._cut(self.exports.format(peer=peer, name=name, namespace=namespace))
+
+    def import_object(self, peer: str, name: str, namespace: str) -> str:
+        """Name of what istiod makes for a service imported from `peer`; name and namespace are the exported ones."""
+        return self._cut(self.imports.format(peer=peer, name=name, namespace=namespace))
+
+    def _cut(self, name: str) -> str:
+        if self.cut_from is None or self.patch < self.cut_from or len(name) <= _LONGEST_NAME:
+            return name
+        return name[:_KEPT] + hashlib.sha256(name.encode()).hexdigest()[: _LONGEST_NAME - _KEPT]
+
+
+# The table. Resync: maistra/istio PR 985, in 2.4.7 and 2.5.1. Cut names: OSSM-1093, in 2.2.4 and 2.3. Member rolls:
+# istio-operator, member roll controller (reason SMCPReconciling is 2.1's only). Oldest: istio-operator build/build.sh
+# and, for 2.6, the release notes. Flags: Envoy's NC came with 1.18; 2.1 has 1.17 (its captures an Envoy with NC).
+TABLE = {
+    "v2.1": Version(
+        release="2.1.6",
+        oldest="v2.1",
+        fast_from=None,
+        roll_waits=True,
+        edits_at_once=True,
+        exports="federation-exports-{peer}-{name}-{namespace}",
+        imports="federation-imports-{peer}-{name}-{namespace}",
+        cut_from=None,
+        unknown_cluster=frozenset({"NR", "NC"}),
+    ),
+    "v2.2": Version(release="2.2.13", oldest="v2.1", fast_from=None, cut_from=4),
+    "v2.3": Version(release="2.3.11", oldest="v2.1", fast_from=None),
+    "v2.4": Version(release="2.4.7", oldest="v2.1", fast_from=7),
+    "v2.5": Version(release="2.5.1", oldest="v2.2", fast_from=1),
+    "v2.6": Version(release="2.6.14", oldest="v2.4", fast_from=0),
+}
+KNOWN = tuple(TABLE)
+RELEASES = {name: version.release for name, version in TABLE.items()}
+# What is known of no version: the most patient waits, and every flag that may be meant.
+_UNKNOWN = replace(TABLE["v2.5"], fast_from=None, roll_waits=True, unknown_cluster=frozenset({"NR", "NC"}))
+
+
+def behaviour(version: str) -> Version:
+    """How an OSSM version behaves: `2.1.6`, `v2.4` or `2.5.1-0`; without a patch level as its first release."""
+    found = re.match(r"v?(\d+\.\d+)(?:\.(\d+))?", version)
+    known = TABLE.get(f"v{found[1]}", _UNKNOWN) if found else _UNKNOWN
+    return replace(known, patch=int(found[2] or 0) if found else 0)
 
 
 def bounds(version: str) -> Bounds:
-    """The bounds for an OSSM version, `2.1.6`, `v2.4` or `2.5.1-0`; without a patch level the more patient ones."""
-    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
-    if not found:
-        return _FIVE_MINUTES
-    major, minor, patch = (int(part or 0) for part in found.groups())
-    first_fast = {4: 7, 5: 1}.get(minor, 0 if minor > 5 else None)
-    fast = major == 2 and first_fast is not None and patch >= first_fast
-    return _ONE_MINUTE if fast else _FIVE_MINUTES
+    """The bounds of an OSSM version, written as for `behaviour`; of one not known the most patient ones."""
+    return behaviour(version).bounds
+
+
+def supported_versions(release: str) -> tuple[str, ...]:
+    """The versions with federation that an operator release, such as `2.4.7`, installs; () for one not known."""
+    minor = "v" + ".".join(release.split(".")[:2])
+    if minor not in TABLE:
+        return ()
+    return KNOWN[KNOWN.index(TABLE[minor].oldest) : KNOWN.index(minor) + 1]

@@ -213,6 +213,11 @@ CAUSES: dict[str, Cause] = {
         "{mesh} has not imported {service}, although a rule takes it.",
         "Wait for the next resync (up to 5 min, 60 s from 2.4.7 and 2.5.1 on), or restart istiod.",
     ),
+    "routes-not-generated": Cause(
+        "istiod of {mesh} lists {service}, but makes no routes for it: {detail}.",
+        "See istiod's log, scope federation, for errors at this service; a restart of istiod makes its routes anew. "
+        "Names of over 63 characters are lost before 2.2.4.",
+    ),
     # Client, routes
     "sidecar-missing": Cause(
         "Pod {pod} of {mesh} has no sidecar: {detail}.",

@@ -18,7 +18,7 @@ from harness.kinds import Kind
 from harness.mesh import DISCOVERY_PORT, MESH1, MESH2, SERVICE_PORT, MeshNames
 from harness.peering import CLUSTER_DOMAIN
 from harness.transport import ClusterError, Forbidden, NotFound, Object, Objects
-from harness.versions import Bounds, bounds
+from harness.versions import Bounds, Version, behaviour
 
 T = TypeVar("T")
 _SYSTEM = (
@@ -102,9 +102,13 @@ class MeshFacts:
         trust = ((self.control_plane()["spec"].get("security") or {}).get("trust")) or {}
         return trust.get("domain") or CLUSTER_DOMAIN
 
-    def bounds(self) -> Bounds:
+    def version(self) -> Version:
+        """How the installed version behaves."""
         found = self.control_plane()
-        return bounds((found.get("status") or {}).get("chartVersion") or found["spec"].get("version") or "")
+        return behaviour((found.get("status") or {}).get("chartVersion") or found["spec"].get("version") or "")
+
+    def bounds(self) -> Bounds:
+        return self.version().bounds
 
     def own_root(self) -> str:
         """The mesh's root, PEM; '' where istiod wrote none."""

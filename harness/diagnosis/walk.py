@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.cluster import Cluster
-from harness.diagnosis import addresses, installed, routes, traffic, trust, watches
+from harness.diagnosis import addresses, generated, installed, routes, traffic, trust, watches
 from harness.diagnosis.facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
 from harness.diagnosis.path import PathLook
@@ -97,6 +97,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         *each("watch", partial(watches.watch, path=path)),
         _Step("exports", "mesh1", partial(watches.exports, facts)),
         _Step("imports", "mesh2", partial(watches.imports, facts)),
+        *each("generated routes", generated.routes),
         _Step("client sidecar", "mesh2", partial(routes.client, mesh2, path)),
         _Step("split routes", "mesh2", partial(routes.split, mesh2, path, hints.weights, hints.dependent)),
         _Step("mongodb route", "mesh2", partial(routes.mongodb, mesh2)),
