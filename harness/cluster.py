@@ -84,8 +84,15 @@ class Cluster:
         """All objects, of all namespaces without `namespace`; raises NotFound where the kind is not served."""
         return self._list(kind, namespace, {"labelSelector": label_selector} if label_selector else {})[0]
 
-    def _list(self, kind: Kind, namespace: str | None, params: dict[str, str]) -> tuple[Objects, str]:
-        answer = self._transport.request("GET", kind.path(namespace), params)
+    def _list(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        params: dict[str, str],
+        within: float | None = None,
+        cancelled: Event | None = None,
+    ) -> tuple[Objects, str]:
+        answer = self._transport.request("GET", kind.path(namespace), params, within=within, cancelled=cancelled)
         items = answer.get("items") or []
         for item in items:
             item.setdefault("apiVersion", kind.api_version)
@@ -133,10 +140,12 @@ class Cluster:
         params: dict[str, str],
         seconds: float,
         cancelled: Event | None = None,
+        within: float | None = None,
     ) -> Iterator[tuple[str, Object]]:
         """Events after resource version `version` as (type, object), BOOKMARK included, for about `seconds`.
 
-        Ends when the server or the connection ends it; raises Gone when the version is too old.
+        Ends when the server or the connection ends it; raises Gone when the version is too old. `within`: for how
+        many seconds its opening is tried again, if less than the patience.
         """
         asked = {
             **params,
@@ -145,7 +154,7 @@ class Cluster:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(max(1, round(seconds))),
         }
-        response = self._transport.open(kind.path(namespace), asked, seconds + 1, cancelled)
+        response = self._transport.open(kind.path(namespace), asked, seconds + 1, cancelled, within)
         try:
             for line in streams.lines_of(response):
                 event = json.loads(line)
@@ -189,14 +198,15 @@ class Cluster:
 
         while True:
             try:
-                listed, version = self._list(kind, namespace, params)
+                listed, version = self._list(kind, namespace, params, deadline.left, cancelled)
                 objects = {_key(obj): obj for obj in listed}
                 trouble = ""
                 if (answer := look()) is not None:
                     return answer
                 while not deadline.passed:
                     seconds = min(deadline.left, _WATCH_SECONDS)
-                    for event, obj in self.watch(kind, namespace, version, params, seconds, cancelled):
+                    watch = self.watch(kind, namespace, version, params, seconds, cancelled, deadline.left)
+                    for event, obj in watch:
                         version = obj["metadata"]["resourceVersion"]
                         if event == "DELETED":
                             objects.pop(_key(obj), None)

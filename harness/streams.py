@@ -13,17 +13,15 @@ from typing import TypeVar
 import urllib3
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import ws_client
+from websocket import WebSocketBadStatusException
 
 from harness.kinds import POD
-from harness.transport import ClusterError, Transport
-from harness.waiting import Deadline, pause
+from harness.transport import ClusterError, Transport, Unreachable, passes_by
 
 T = TypeVar("T")
 
 LOG_SECONDS = 60  # longest silence while a log that is not followed is read
-_AGAIN_SECONDS = 0.3
-# What an API server says that is busy, restarting or behind a proxy that is: no websocket was opened yet.
-_PASSES_BY = re.compile(r"Handshake status (429|50[0234])|reset|refused|closed|timed out|lost", re.IGNORECASE)
+_LOST = re.compile(r"reset|refused|closed|timed out|lost", re.IGNORECASE)
 
 
 def lines_of(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
@@ -101,16 +99,27 @@ def open_log(transport: Transport, namespace: str, pod: str, asked: LogQuery) ->
 
 
 def _opened(transport: Transport, what: str, connect: Callable[[], T]) -> T:
-    """Repeats what failed before anything had begun in the pod, as long as the patience lasts."""
-    deadline, cancelled = Deadline(transport.patience), transport.cancelled
-    while True:
+    """Repeats, as a request is, what failed before anything had begun in the pod."""
+
+    def attempt() -> T:
         try:
             return connect()
         except (ApiException, OSError) as error:
-            why = str(getattr(error, "reason", "") or error)
-            if deadline.passed or not _PASSES_BY.search(why):
-                raise ClusterError(transport.mesh, what, why) from error
-        pause(_AGAIN_SECONDS, cancelled)
+            raise _not_opened(transport, what, error) from error
+
+    return transport.persist(attempt, passes_by)
+
+
+def _not_opened(transport: Transport, what: str, error: ApiException | OSError) -> ClusterError:
+    # The official client keeps only the text of what the websocket's handshake ended with.
+    answer = error.__context__
+    if isinstance(answer, KeyboardInterrupt | SystemExit):  # it takes those for errors of the handshake, too
+        raise answer
+    if isinstance(answer, WebSocketBadStatusException):
+        headers, raw = answer.resp_headers or {}, answer.resp_body or b""
+        return transport.refusal(what, answer.status_code, raw, headers.get("retry-after", ""))
+    why = str(getattr(error, "reason", "") or error)
+    return (Unreachable if _LOST.search(why) else ClusterError)(transport.mesh, what, why)
 
 
 def run_command(

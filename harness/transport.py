@@ -13,9 +13,10 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import urllib3
@@ -27,6 +28,7 @@ from harness.waiting import Deadline, pause
 
 Object = dict[str, Any]
 Objects = list[Object]
+T = TypeVar("T")
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
 RETRY_SECONDS = 30.0  # patience with an API server that restarts or is overloaded
@@ -36,9 +38,13 @@ _WRONG_OBJECT = b"failed to create typed patch object"
 
 
 class ClusterError(Exception):
-    """A cluster did not do what it was asked: mesh, what was asked, what it said, HTTP status (0: no answer)."""
+    """A cluster did not do what it was asked: mesh, what was asked, what it said, HTTP status (0: no answer).
+
+    retry_after: after how many seconds the server wants to be asked again; None where it does not say.
+    """
 
     remedy = ""
+    retry_after: float | None = None
 
     def __init__(self, mesh: str, what: str, detail: str, status: int = 0) -> None:
         self.mesh, self.what, self.detail, self.status = mesh, what, detail, status
@@ -185,14 +191,21 @@ class Transport:
         params: dict[str, str],
         read_timeout: float | None,
         cancelled: threading.Event | None = None,
+        within: float | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """A streaming GET, not repeated; the caller ends it with `release`. Raises ClusterError.
+        """A streaming GET; the caller ends it with `release`. Its opening is repeated as a request is.
 
-        The stream is ended at once where `cancelled` was set before it could be known to `interrupt`.
+        The stream is ended at once where `cancelled` was set before it could be known to `interrupt`. Raises
+        ClusterError, Cancelled.
         """
-        response = self._send("GET", path, params, None, "", urllib3.Timeout(CONNECT_SECONDS, read_timeout))
-        if response.status >= 400:
-            raise self._error("GET", path, response.status, response.data)
+
+        def ask() -> urllib3.BaseHTTPResponse:
+            response = self._send("GET", path, params, None, "", urllib3.Timeout(CONNECT_SECONDS, read_timeout))
+            if response.status >= 400:
+                raise self._refusal("GET", path, response)
+            return response
+
+        response = self.persist(ask, passes_by, within, cancelled)
         with self._lock:
             self._open.add(response)
         if cancelled and cancelled.is_set():
@@ -208,46 +221,60 @@ class Transport:
         content_type: str = "application/json",
         repeat: bool | None = None,
         races: bool = False,
+        within: float | None = None,
+        cancelled: threading.Event | None = None,
     ) -> Object:
         """One request and its decoded answer.
 
-        `repeat`: whether it is safe to send twice (default: all but POST). What is, is sent again on 429, 5xx and
-        lost connections as long as the patience lasts, at the server's Retry-After where it gives one; a refused
-        token is read again from the kubeconfig once. `races`: a conflict (409) can only mean that somebody else wrote
-        at the same moment, so it is sent again too. Raises ClusterError.
+        `repeat`: whether it is safe to send twice (default: all but POST). What is, is sent again as `persist` says
+        on 429, 5xx and lost connections. `races`: a conflict (409) can only mean that somebody else wrote at the same
+        moment, so it is sent again too. Raises ClusterError, Cancelled.
         """
         repeat = method != "POST" if repeat is None else repeat
-        deadline, cancelled = Deadline(self.patience), self.cancelled
-        renewed, tries = False, 0
+
+        def ask() -> bytes:
+            timeout = urllib3.Timeout(CONNECT_SECONDS, READ_SECONDS)
+            response = self._send(method, path, params or {}, body, content_type, timeout)
+            if response.status >= 400:
+                raise self._refusal(method, path, response)
+            return self._content(method, path, response)
+
+        def again(error: ClusterError) -> bool:
+            return error.status == 429 or (repeat and (passes_by(error) or (races and error.status == 409)))
+
+        raw = self.persist(ask, again, within, cancelled)
+        return json.loads(raw) if raw else {}
+
+    def persist(
+        self,
+        attempt: Callable[[], T],
+        again: Callable[[ClusterError], bool],
+        within: float | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> T:
+        """What `attempt` gives, tried again after each error that `again` says yes to, as long as the patience lasts.
+
+        At the server's Retry-After where it gives one; `within`: seconds, where there is less time than the patience.
+        After a refused token (401) the kubeconfig is read again, once. `cancelled`: of whom this is done for, if that
+        began earlier. Raises the last error, or Cancelled.
+        """
+        deadline = Deadline(self.patience if within is None else min(self.patience, within))
+        cancelled, renewed, tries = cancelled or self.cancelled, False, 0
         while True:
             tries += 1
-            wait = min(0.1 * 2**tries, 5.0) * random.uniform(0.5, 1)
             try:
-                timeout = urllib3.Timeout(CONNECT_SECONDS, READ_SECONDS)
-                response = self._send(method, path, params or {}, body, content_type, timeout)
-                raw, status = response.data, response.status
-            except Unreachable:
-                if not repeat or deadline.passed:
+                return attempt()
+            except Unauthorized:
+                if renewed:
                     raise
-            except urllib3.exceptions.HTTPError as error:
-                if not repeat or deadline.passed:
-                    raise self._unreachable(method, path, error) from error
-            else:
-                if status < 400:
-                    return json.loads(raw) if raw else {}
-                if status == 401 and not renewed:
-                    renewed, wait = True, 0
-                    self._renew()
-                elif (
-                    (status in _TRANSIENT or (status == 409 and races))
-                    and _WRONG_OBJECT not in raw
-                    and not deadline.passed
-                    and (repeat or status == 429)
-                ):
-                    after = response.headers.get("retry-after", "")
-                    wait = min(float(after), deadline.left) if after.isdigit() else wait
-                else:
-                    raise self._error(method, path, status, raw)
+                renewed, wait = True, 0.0
+                self._renew()
+            except ClusterError as error:
+                if deadline.passed or not again(error):
+                    raise
+                wait = min(0.1 * 2**tries, 5.0) * random.uniform(0.5, 1)
+                if error.retry_after is not None:
+                    wait = min(error.retry_after, deadline.left)
             pause(wait, cancelled)
 
     def _renew(self) -> None:
@@ -282,6 +309,12 @@ class Transport:
             told = parsedate_to_datetime(response.headers["date"])
             self.clock_offset = told.timestamp() - time.time()
 
+    def _content(self, method: str, path: str, response: urllib3.BaseHTTPResponse) -> bytes:
+        try:
+            return response.data
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._unreachable(method, path, error) from error
+
     def _what(self, method: str, path: str) -> str:
         context = f" (context {self.context})" if self.context else ""
         return f"{method} {self.server}{path}{context}"
@@ -289,10 +322,22 @@ class Transport:
     def _unreachable(self, method: str, path: str, error: Exception) -> Unreachable:
         return Unreachable(self.mesh, self._what(method, path), f"no answer: {error}")
 
-    def _error(self, method: str, path: str, status: int, raw: bytes) -> ClusterError:
+    def _refusal(self, method: str, path: str, response: urllib3.BaseHTTPResponse) -> ClusterError:
+        raw = self._content(method, path, response)
+        return self.refusal(self._what(method, path), response.status, raw, response.headers.get("retry-after", ""))
+
+    def refusal(self, what: str, status: int, raw: bytes, retry_after: str = "") -> ClusterError:
+        """The error for an answer of 400 and more: `raw` is its body, `retry_after` its header of that name."""
         try:
             detail = json.loads(raw).get("message", "")
         except (ValueError, AttributeError):
             detail = raw[:300].decode(errors="replace").strip()
         kind = Invalid if _WRONG_OBJECT in raw else _BY_STATUS.get(status, ServerError)
-        return kind(self.mesh, self._what(method, path), f"{status} {detail}", status)
+        error = kind(self.mesh, what, f"{status} {detail}".strip(), status)
+        error.retry_after = float(retry_after) if retry_after.isdigit() else None
+        return error
+
+
+def passes_by(error: ClusterError) -> bool:
+    """Whether asking again may help where that is safe: an API server that is busy, restarts or was not reached."""
+    return isinstance(error, Unreachable) or (error.status in _TRANSIENT and not isinstance(error, Invalid))

@@ -17,6 +17,7 @@ from harness.transport import (
     KubeconfigError,
     NotFound,
     ServerError,
+    Unauthorized,
     Unreachable,
 )
 from harness.waiting import Cancelled, WaitTimeout
@@ -152,9 +153,67 @@ def test_a_wait_lists_again_when_its_version_is_too_old(scripted):
     assert "watch" not in api.requests[-1][1]
 
 
-def test_a_wait_goes_on_when_the_connection_is_cut(scripted):
-    cluster, _ = scripted(listed("1"), Reply(0), listed("2", "a"))
+@pytest.mark.parametrize("trouble", [Reply(0), Reply(500), Reply(503)])
+def test_a_wait_goes_on_where_it_was_when_a_watch_cannot_be_opened(scripted, trouble):
+    cluster, api = scripted(listed("1"), trouble, Reply(lines=[event("ADDED", "a", "2")]))
     assert cluster.wait("a pod", POD, "n", until=lambda pods: bool(pods), timeout=30)
+    assert ["watch" in path for _, path, _ in api.requests] == [False, True, True]
+
+
+def test_a_watch_is_opened_again_when_the_server_says_so(scripted):
+    turned_away = Reply(429, headers={"retry-after": "1"})
+    cluster, api = scripted(listed("1"), turned_away, Reply(lines=[event("ADDED", "a", "2")]))
+    assert cluster.wait("a pod", POD, "n", until=lambda pods: bool(pods), timeout=30)
+    assert ["watch" in path for _, path, _ in api.requests] == [False, True, True]
+    assert api.times[2] - api.times[1] >= 1
+
+
+def test_a_command_is_asked_for_again_when_the_server_says_so(scripted):
+    cluster, api = scripted(Reply(429, headers={"retry-after": "1"}), Reply(403))
+    with pytest.raises(Forbidden):
+        cluster.exec("n", "pod", "c", ["true"])
+    assert api.times[1] - api.times[0] >= 1
+
+
+def test_a_wait_has_no_more_patience_than_time(scripted):
+    cluster, api = scripted(listed("1"), Reply(503, {"message": "starting"}), patience=600)
+    with pytest.raises(WaitTimeout, match="503 starting"):
+        cluster.wait("a pod", POD, "n", until=lambda pods: bool(pods), timeout=0.5)
+    assert len(api.requests) > 2
+
+
+def test_a_log_is_opened_again_by_an_api_server_in_trouble(scripted):
+    cluster, api = scripted(Reply(503), Reply(429, headers={"retry-after": "0"}), Reply(0), Reply(lines=["said"]))
+    assert list(cluster.logs("n", "pod", "c")) == ['"said"']
+    assert len(api.requests) == 4
+
+
+OPENINGS = {
+    "watch": lambda cluster: cluster.wait("a pod", POD, "n", until=lambda pods: bool(pods), timeout=30),
+    "log": lambda cluster: list(cluster.logs("n", "pod", "c")),
+    "exec": lambda cluster: cluster.exec("n", "pod", "c", ["true"]),
+    "port-forward": lambda cluster: cluster.port_forward("n", "pod", 9080),
+}
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_an_opening_with_a_token_that_expired_reads_the_kubeconfig_again(scripted, opening):
+    last = Reply(403) if opening in ("exec", "port-forward") else Reply(lines=[event("ADDED", "a", "2")])
+    first = [listed("1")] if opening == "watch" else []
+    cluster, api = scripted(*first, Reply(401), last)
+    api.write_kubeconfig(cluster.kubeconfig, "second")
+    with pytest.raises(Forbidden) if last.status == 403 else contextlib.nullcontext():
+        OPENINGS[opening](cluster)
+    assert [token for _, _, token in api.requests[len(first) :]] == ["first", "second"]
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_an_opening_with_a_token_that_stays_refused_says_so(scripted, opening):
+    first = [listed("1")] if opening == "watch" else []
+    cluster, api = scripted(*first, Reply(401, {"message": "Unauthorized"}))
+    with pytest.raises(Unauthorized, match="Log in again"):
+        OPENINGS[opening](cluster)
+    assert len(api.requests) == len(first) + 2
 
 
 def test_a_wait_counts_a_kind_that_is_not_served_as_empty(scripted):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,10 +27,13 @@ class Reply:
 
 
 class ScriptedApi:
-    """Gives the replies in their order, then the last one again. `requests` are (method, path, token)."""
+    """Gives the replies in their order, then the last one again.
+
+    `requests` are (method, path, token), `times` when each came, in seconds.
+    """
 
     def __init__(self, *replies: Reply) -> None:
-        self.replies, self.requests = list(replies), list[tuple[str, str, str]]()
+        self.replies, self.requests, self.times = list(replies), list[tuple[str, str, str]](), list[float]()
         self.end = threading.Event()
         api = self
 
@@ -39,6 +43,7 @@ class ScriptedApi:
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("content-length", 0)))
                 token = self.headers.get("authorization", "").removeprefix("Bearer ")
+                api.times.append(time.monotonic())
                 api.requests.append((self.command, self.path, token))
                 reply = api.replies.pop(0) if len(api.replies) > 1 else api.replies[0]
                 if not reply.status:
