@@ -5,13 +5,19 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.cluster import Cluster
 from harness.kinds import CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, NAMESPACE, PEER, POD
 from harness.manifests import load
 from harness.transport import ClusterError, Conflict, Invalid, NotFound, Unauthorized
+from harness.waiting import wait_for
+from lab.settings import ClusterSettings
+from selftests.support.api import Http
 from selftests.support.lab import start_lab, stop_lab
 
 PATIENT = 60
@@ -206,6 +212,60 @@ def test_a_command_gives_its_output_or_the_reason_it_failed(cluster, details):
 def test_a_command_of_a_pod_that_is_not_there_fails_with_its_name(cluster):
     with pytest.raises(ClusterError, match="mesh1: exec default/nobody"):
         cluster.exec("default", "nobody", "details", ["true"])
+
+
+@pytest.fixture
+def token_of(cluster, tmp_path):
+    """A Cluster by a token that `expire` takes away and replaces in its kubeconfig."""
+    http = Http(ClusterSettings.load(cluster.kubeconfig.parent))
+
+    def give(token: str) -> Path:
+        http.must("POST", "/lab/users", {"token": token, "name": "visitor"})
+        content = yaml.safe_load(cluster.kubeconfig.read_text())
+        content["users"][0]["user"] = {"token": token}
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
+        return tmp_path / "kubeconfig"
+
+    def expire(old: str, new: str) -> None:
+        http.must("DELETE", "/lab/users", {"token": old})
+        give(new)
+
+    found = Cluster("mesh1", give("first"))
+    yield found, expire, http
+    found.close()
+    http.must("POST", "/lab/faults", {"rate": 0})
+    for token in ("first", "second"):
+        http.must("DELETE", "/lab/users", {"token": token})
+
+
+def test_a_wait_goes_on_when_its_token_expires(cluster, token_of):
+    visitor, expire, http = token_of
+    http.must("POST", "/lab/faults", {"rate": 1, "kinds": ["watch-end"]})
+
+    def watches():
+        return http.must("GET", "/lab/faults")["made"].get("watch-end", 0)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(visitor.wait, "expected", CONFIG_MAP, "default", "expected", until=bool, timeout=PATIENT)
+        wait_for("a watch", lambda: (watches() or None, "none"), PATIENT)
+        expire("first", "second")
+        before = watches()
+        wait_for("another watch", lambda: (watches() > before or waiting.done() or None, "none"), PATIENT)
+        cluster.apply(config_map("expected"))
+        assert waiting.result(PATIENT) is True
+
+
+@pytest.mark.parametrize("what", ["logs", "exec", "port-forward"])
+def test_a_pod_is_reached_with_a_token_that_was_renewed(details, token_of, what):
+    visitor, expire, _ = token_of
+    visitor.uid()
+    expire("first", "second")
+    if what == "logs":
+        assert list(visitor.logs("default", details, "details"))
+    elif what == "exec":
+        assert visitor.exec("default", details, "details", ["echo", "out"]) == "out\n"
+    else:
+        visitor.port_forward("default", details, 9080).close()
 
 
 def test_no_credentials_are_left_in_temporary_files(cluster, tmp_path, monkeypatch):
