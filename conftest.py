@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import Any
 
 import pytest
 
 from fixtures.settings import SETTINGS, usage_error
+from harness.interrupts import interrupt_on_signals
 from harness.options import OPTIONS, OptionErrors, Settings, read_settings, value_of
 
 pytest_plugins = [
@@ -53,12 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise usage_error(error.problems) from None
     if getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("-n: one federation cannot be tested by several processes at once; leave it out")
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(*_: object) -> None:
-    # As Ctrl-C: fixtures are torn down, so nothing is left behind.
-    raise KeyboardInterrupt("SIGTERM")
+    interrupt_on_signals()  # SIGTERM too: fixtures are torn down, so nothing is left behind
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -1,28 +1,92 @@
-"""Ctrl-C and SIGTERM while a run cleans up after itself."""
+"""Ctrl-C and SIGTERM: what they do to a run, and while it ends its work or cleans up after itself."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO_SECONDS = 0.1  # `timeout` and tox tell the process and then its group; nobody presses Ctrl-C twice that fast
+_ONE_INTERRUPT_SECONDS = 2.0  # pytest, interrupted again while it writes the first one up, dies without its own end
+
+
+class _Echo:
+    """Tells signals apart from those that only repeat the one before."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def heard(self, seconds: float = ECHO_SECONDS) -> bool:
+        """Whether one was acted upon less than so many seconds before the signal that is being handled."""
+        now = time.monotonic()
+        if now - self._last < seconds:
+            return True
+        self._last = now
+        return False
+
+
+_echo = _Echo()
+
+
+def interrupt_on_signals() -> None:
+    """From now on Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread; one right after does nothing."""
+
+    def handle(number: int, *_: object) -> None:
+        if not _echo.heard(_ONE_INTERRUPT_SECONDS):
+            raise KeyboardInterrupt(*(["SIGTERM"] if number == signal.SIGTERM else []))
+
+    for number in _SIGNALS:
+        signal.signal(number, handle)
+
+
+@contextmanager
+def _handled_by(handle: Callable[[int], None]) -> Iterator[None]:
+    # Signals belong to the main thread: elsewhere nothing is changed.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def heard(number: int, *_: object) -> None:
+        if not _echo.heard():
+            handle(number)
+
+    before = {number: signal.signal(number, heard) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def undisturbed(hurry: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, Ctrl-C and SIGTERM only call `hurry`; a KeyboardInterrupt follows at its end."""
+    came = False
+
+    def handle(_: int) -> None:
+        nonlocal came
+        came = True
+        hurry()
+
+    with _handled_by(handle):
+        yield
+    if came:
+        raise KeyboardInterrupt
 
 
 @contextmanager
 def patient_with(interrupted: bool, say: Callable[[str], None], give_up: Callable[[], None]) -> Iterator[None]:
     """While the block runs, the run's first Ctrl-C or SIGTERM is answered with words, the second one with `give_up`.
 
-    interrupted: whether the first one was before the block. Signals belong to the main thread: elsewhere nothing is
-    changed.
+    interrupted: whether the first one was before the block.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     count = int(interrupted)
 
-    def handle(*_: object) -> None:
+    def handle(_: int) -> None:
         nonlocal count
         count += 1
         if count == 1:
@@ -30,9 +94,5 @@ def patient_with(interrupted: bool, say: Callable[[str], None], give_up: Callabl
         else:
             give_up()
 
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
-    try:
+    with _handled_by(handle):
         yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

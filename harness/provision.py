@@ -13,6 +13,7 @@ from typing import Any
 from harness import kinds, manifests
 from harness.cluster import Cluster, describe_objects
 from harness.entry import ingress_address, node_port_address, wait_for_name
+from harness.interrupts import undisturbed
 from harness.kinds import Kind, kind_of
 from harness.mesh import MESH1, MESH2, Federation, IngressAddress, Mesh, MeshNames
 from harness.ownership import belongs_to_the_suite
@@ -62,8 +63,10 @@ class Provisioner:
                 submitted.set()
                 _first_failure(tasks)
             except BaseException:
-                submitted.set()
-                self._end(tasks.values())
+                # A Ctrl-C in here would have the pool wait for steps that nobody ends any more.
+                with undisturbed(self._interrupt):
+                    submitted.set()
+                    self._end(tasks.values())
                 raise
         meshes = [run.mesh() for run in runs]
         return Federation(meshes[0], meshes[1], one_cluster)
@@ -73,9 +76,12 @@ class Provisioner:
         while any(not task.done() for task in tasks):
             for task in tasks:
                 task.cancel()
-            for cluster in self.clusters.values():
-                cluster.interrupt()
+            self._interrupt()
             concurrent.futures.wait(tasks, timeout=0.1)
+
+    def _interrupt(self) -> None:
+        for cluster in self.clusters.values():
+            cluster.interrupt()
 
 
 def _first_failure(tasks: Mapping[tuple[str, str], Future[Any]]) -> None:
@@ -248,23 +254,27 @@ class _Run:
         """Until both watches are connected and the sets are as asked for; what stays undone is noted, not raised."""
         self.result_of("peers")
         names = self.names
-        self._note("the watches of both meshes to connect", kinds.PEER, _watches_connected, self.bounds.connect)
-        self.say(f"peer {names.peer}: connected")
+        watches = "the watches of both meshes to connect"
+        if self._settles(watches, kinds.PEER, _watches_connected, self.bounds.connect):
+            self.say(f"peer {names.peer}: connected")
         kind, read = (kinds.EXPORTS, exported_services) if names == MESH1 else (kinds.IMPORTS, imported_services)
 
         def complete(found: Objects) -> bool | None:
             listed = [entry for obj in found for entry in read(obj) or ()]
             return {entry.exported_name.split(".")[0] for entry in listed} >= SHARED_SERVICES or None
 
-        self._note(f"{kind} to list {', '.join(sorted(SHARED_SERVICES))}", kind, complete, self.bounds.sets)
-        self.say(f"{kind}: complete")
+        listed = f"{kind} to list {', '.join(sorted(SHARED_SERVICES))}"
+        if self._settles(listed, kind, complete, self.bounds.sets):
+            self.say(f"{kind}: complete")
 
-    def _note(self, what: str, kind: Kind, until: Callable[[Objects], Any], timeout: float) -> None:
+    def _settles(self, what: str, kind: Kind, until: Callable[[Objects], Any], timeout: float) -> bool:
         try:
             self._wait(what, kind, self.names.peer, until, timeout)
         except WaitTimeout as error:
             self.provisioner.unsettled.append(str(error))
             self.say(f"gave up waiting for {what}")
+            return False
+        return True
 
     def _wait(self, what: str, kind: Kind, name: str, until: Callable[[Objects], Any], timeout: float) -> Any:
         namespace = self.names.system_namespace

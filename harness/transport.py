@@ -122,7 +122,7 @@ class Transport:
         self, mesh: str, kubeconfig: Path, context: str | None = None, patience: float = RETRY_SECONDS
     ) -> None:
         self.mesh, self.kubeconfig, self.context, self.patience = mesh, kubeconfig, context, patience
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may interrupt its own thread in here
         self._open: set[urllib3.BaseHTTPResponse] = set()
         self.cancelled = threading.Event()
         self.clock_offset = 0.0

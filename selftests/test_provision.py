@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import socket
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from threading import Event
+from typing import Any
 
 import pytest
 
 from harness import entry, manifests
+from harness.cluster import Cluster
 from harness.entry import ingress_address
 from harness.mesh import MESH1, MESH2
-from harness.provision import changes, condition_true, is_current
+from harness.progress import Progress
+from harness.provision import Provisioner, _Run, changes, condition_true, is_current
 from harness.versions import bounds
+from selftests.support.scripted_api import Reply, ScriptedApi
 
 
 @pytest.mark.parametrize(
@@ -84,6 +91,20 @@ def test_changes_name_object_and_field():
         "b is gone",
         "c is new",
     ]
+
+
+def test_what_does_not_settle_is_given_up_and_not_called_complete(tmp_path):
+    nothing = Reply(body={"metadata": {"resourceVersion": "1"}, "items": []})
+    progress = Progress(io.StringIO(), live=False)
+    peers: Future[Any] = Future()
+    peers.set_result(None)
+    with ScriptedApi(nothing).running(tmp_path / "kubeconfig") as file, ThreadPoolExecutor(1) as pool:
+        cluster = Cluster("mesh1", file)
+        provisioner = Provisioner({"mesh1": cluster}, "run", progress, patience=0.0)
+        _Run(provisioner, MESH1, {("mesh1", "peers"): peers}, pool, False, Event()).settle()
+        cluster.close()
+    assert [text.partition(" waiting")[0] for _, _, text in progress.timings] == ["gave up", "gave up"]
+    assert len(provisioner.unsettled) == 2
 
 
 def test_a_name_that_does_not_resolve_yet_is_waited_for_and_the_reason_is_told(monkeypatch):

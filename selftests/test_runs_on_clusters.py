@@ -15,7 +15,9 @@ import pytest
 
 from harness import kinds, lease
 from harness.cluster import Cluster
+from harness.interrupts import ECHO_SECONDS
 from harness.provision import changes, snapshot
+from harness.waiting import pause
 from selftests.support.lab import Lab, start_lab, stop_lab
 
 ROOT = Path(__file__).parent.parent
@@ -118,6 +120,7 @@ def test_a_second_run_is_kept_out_a_second_ctrl_c_leaves_at_once_and_sweeping_re
     mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", hold)
     first.send_signal(signal.SIGINT)
     until(first, "mesh1  removing ServiceMeshMemberRoll")
+    pause(ECHO_SECONDS)
     first.send_signal(signal.SIGINT)
     said = rest(first)
     assert first.returncode == pytest.ExitCode.INTERRUPTED

@@ -1,0 +1,95 @@
+"""Ctrl-C and SIGTERM: what is being done ends at once, a second signal too many does no harm."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import threading
+
+import pytest
+
+from harness import interrupts
+from harness.cluster import Cluster
+from harness.interrupts import ECHO_SECONDS, interrupt_on_signals, patient_with, undisturbed
+from harness.progress import Progress
+from harness.provision import Provisioner
+from harness.waiting import pause, wait_for
+from selftests.support.scripted_api import Reply, ScriptedApi
+
+UID = Reply(body={"metadata": {"uid": "u"}})
+
+
+@pytest.fixture(autouse=True)
+def signals(monkeypatch):
+    """Handled as in a run, none heard yet; as before afterwards."""
+    monkeypatch.setattr(interrupts, "_echo", interrupts._Echo())
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupt_on_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Pressed(Cluster):
+    """A cluster whose user presses Ctrl-C again as soon as its waits are being ended."""
+
+    def interrupt(self) -> None:
+        if not self.again.is_set():
+            self.again.set()
+            pause(ECHO_SECONDS)
+            signal.raise_signal(signal.SIGINT)
+        super().interrupt()
+
+    again: threading.Event
+
+
+def test_a_second_ctrl_c_while_provisioning_ends_leaves_no_step_waiting(tmp_path):
+    with contextlib.ExitStack() as stack:
+        clusters = {}
+        apis = []
+        for name in ("mesh1", "mesh2"):
+            apis.append(ScriptedApi(UID, Reply(503, headers={"retry-after": "600"})))
+            file = stack.enter_context(apis[-1].running(tmp_path / name))
+            clusters[name] = Pressed(name, file, patience=600)
+            clusters[name].again = threading.Event()
+            stack.callback(clusters[name].close)
+        before = set(threading.enumerate())
+
+        def press():
+            begun = lambda: (all(len(api.requests) > 1 for api in apis) or None, "no request")  # noqa: E731
+            wait_for("provisioning to begin", begun, 30)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        threading.Thread(target=press).start()
+        with pytest.raises(KeyboardInterrupt):
+            Provisioner(clusters, "run", Progress(io.StringIO(), live=False)).run()
+        assert clusters["mesh1"].again.is_set()
+        assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("provision")]
+
+
+def test_a_signal_that_comes_twice_at_once_counts_once():
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+    given_up = []
+    with patient_with(True, given_up.append, lambda: given_up.append("given up")):
+        signal.raise_signal(signal.SIGTERM)
+        assert given_up == []
+        pause(ECHO_SECONDS)
+        signal.raise_signal(signal.SIGTERM)
+    assert given_up == ["given up"]
+
+
+def test_what_may_not_be_disturbed_is_interrupted_at_its_end():
+    done = []
+
+    def work():
+        with undisturbed(lambda: done.append("hurried")):
+            signal.raise_signal(signal.SIGINT)
+            done.append("to the end")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["hurried", "to the end"]
