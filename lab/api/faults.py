@@ -14,15 +14,26 @@ _VERBS = {
     "conflict": {"update", "patch"},
     "webhook": {"create", "update", "patch"},
 }
+_FEW = {"watch-end": 4, "watch-410": 4}  # a run has few watches, long ones: so many times the rate
 
 
 class Faults:
-    """What `POST /lab/faults` set: {"rate", "kinds", "seed", "all"}; the lab's own components are spared unless all."""
+    """What `POST /lab/faults` set: {"rate", "kinds", "seed", "all"}; the lab's own components are spared unless all.
+
+    The rate is that of what may happen to any request, and again of each kind that only some verbs know, so that a
+    short run meets those too. The requests of a verb fail evenly, each in the way made least often until then.
+    """
 
     def __init__(self) -> None:
         self._rate, self._kinds, self._seed, self._all = 0.0, KINDS, 0, False
-        self._random = random.Random(0)
+        self._start()
+
+    def _start(self) -> None:
+        self._random = random.Random(self._seed)
         self.made: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
+        self._faults: dict[str, int] = {}
+        self._next: dict[str, float] = {}
 
     def show(self) -> dict[str, Any]:
         return {
@@ -42,19 +53,31 @@ class Faults:
             raise bad_request(f"unknown kinds of faults {unknown}; known: {', '.join(KINDS)}")
         self._rate, self._kinds = float(body["rate"]), kinds
         self._seed, self._all = int(body.get("seed") or 0), bool(body.get("all"))
-        self._random = random.Random(self._seed)
-        self.made = {}
+        self._start()
 
     def draw(self, verb: str, own: bool) -> str:
         """The fault this request meets ('' for none); `own`: a component of the lab asks."""
-        if not self._rate or (own and not self._all) or self._random.random() >= self._rate:
-            return ""
         fitting = [kind for kind in self._kinds if verb in _VERBS.get(kind, {verb})]
-        if not fitting:
+        if not self._rate or not fitting or (own and not self._all) or not self._due(verb, self._share(fitting)):
             return ""
-        kind = self._random.choice(fitting)
-        self.made[kind] = self.made.get(kind, 0) + 1
+        rarest = min(self.made.get(kind, 0) for kind in fitting)
+        kind = self._random.choice([kind for kind in fitting if self.made.get(kind, 0) == rarest])
+        self.made[kind] = rarest + 1
         return kind
+
+    def _share(self, fitting: list[str]) -> float:
+        special = [kind for kind in fitting if kind in _VERBS]
+        return min(1.0, self._rate * (sum(_FEW.get(kind, 1) for kind in special) + (len(special) < len(fitting))))
+
+    def _due(self, verb: str, share: float) -> bool:
+        asked, faults = self._asked.get(verb, 0), self._faults.get(verb, 0)
+        self._asked[verb] = asked + 1
+        due = self._next.setdefault(verb, self._random.random() / share)
+        if asked < int(due):
+            return False
+        self._faults[verb] = faults + 1
+        self._next[verb] = (faults + 1 + self._random.random()) / share
+        return True
 
 
 def failure(kind: str, plural: str, group: str, name: str) -> StatusError | None:
