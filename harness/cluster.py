@@ -21,6 +21,7 @@ from harness.transport import (
     Forbidden,
     Gone,
     Invalid,
+    KubeconfigError,
     NotFound,
     Object,
     Objects,
@@ -219,7 +220,7 @@ class Cluster:
                     pause(0, cancelled)
             except NotFound:
                 objects, trouble = {}, f"{kind.api_version} {kind} is not served"
-            except (Forbidden, Unauthorized, Invalid):
+            except (Forbidden, Unauthorized, Invalid, KubeconfigError):
                 raise
             except ClusterError as error:
                 trouble = "" if isinstance(error, Gone) else str(error)

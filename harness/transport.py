@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import urllib3
-import yaml
 from kubernetes.client import ApiClient, Configuration
-from kubernetes.config import ConfigException, kube_config, new_client_from_config
 
+from harness import credentials
+from harness.redact import redacted_text
 from harness.waiting import Deadline, pause
 
 Object = dict[str, Any]
@@ -90,26 +90,6 @@ class ServerError(ClusterError):
 _BY_STATUS = {400: Invalid, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
 
 
-_LOADING = threading.Lock()
-
-
-def _keep_no_files(configuration: Configuration) -> dict[str, str]:
-    # The client writes certificates that a kubeconfig embeds into temporary files and removes them at a normal exit;
-    # a killed run would leave them. Files without a name (Linux) go away with the process, however it ends.
-    files: dict[str, str] = {}
-    if not hasattr(os, "memfd_create"):
-        return files
-    temporary = set(kube_config._temp_files.values())
-    for attribute in ("ssl_ca_cert", "cert_file", "key_file"):
-        if (path := getattr(configuration, attribute)) in temporary:
-            descriptor = os.memfd_create(attribute)
-            os.write(descriptor, Path(path).read_bytes())
-            files[attribute] = f"/proc/{os.getpid()}/fd/{descriptor}"
-            setattr(configuration, attribute, files[attribute])
-    kube_config._cleanup_temp_files()
-    return files
-
-
 class Transport:
     """One authenticated way to one API server. Thread-safe.
 
@@ -130,13 +110,10 @@ class Transport:
 
     def _load(self) -> ApiClient:
         try:
-            with _LOADING:
-                client = new_client_from_config(str(self.kubeconfig), self.context)
-                self._files = _keep_no_files(client.configuration)
-        except (ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+            configuration, self._files = credentials.load(self.kubeconfig, self.context)
+        except credentials.Unusable as error:
             where = f"{self.kubeconfig}" + (f", context {self.context}" if self.context else "")
             raise KubeconfigError(self.mesh, f"read kubeconfig {where}", str(error)) from error
-        configuration = client.configuration
         configuration.retries = False
         configuration.connection_pool_maxsize = 64
         return ApiClient(configuration)
@@ -157,7 +134,7 @@ class Transport:
         return self._client.configuration.host
 
     def headers(self) -> dict[str, str]:
-        """The authentication headers of now; an exec plugin or token file is asked again when its token expired."""
+        """The authentication headers of now; an exec plugin is asked again when its token says that it expired."""
         found = {"user-agent": "ossm-federation-conformance"}
         settings: Any = self._client.configuration.auth_settings()
         for setting in settings.values():
@@ -320,7 +297,7 @@ class Transport:
         return f"{method} {self.server}{path}{context}"
 
     def _unreachable(self, method: str, path: str, error: Exception) -> Unreachable:
-        return Unreachable(self.mesh, self._what(method, path), f"no answer: {error}")
+        return Unreachable(self.mesh, self._what(method, path), f"no answer: {redacted_text(str(error))}")
 
     def _refusal(self, method: str, path: str, response: urllib3.BaseHTTPResponse) -> ClusterError:
         raw = self._content(method, path, response)

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from harness.cluster import Cluster
-from harness.transport import Unreachable
-from selftests.support.api import api_server
+from harness.kinds import CONFIG_MAP
+from harness.transport import ClusterError, KubeconfigError, Unreachable
+from selftests.support.api import Http, api_server
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +56,118 @@ def test_a_client_certificate_is_enough(lab, opened):
     assert cluster.version() == lab.kubernetes_version
 
 
-def test_an_exec_plugin_is_asked_for_the_token(lab, opened, tmp_path):
-    answer = {
-        "kind": "ExecCredential",
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "status": {"token": lab.token},
-    }
-    plugin = tmp_path / "plugin.py"
-    plugin.write_text(f"print({json.dumps(json.dumps(answer))})\n")
-    cluster = opened(
-        {
+API_VERSION = "client.authentication.k8s.io/v1"
+
+
+class Plugin:
+    """An exec plugin: a script that gives `status`, or fails with `words`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.user = {
             "exec": {
-                "apiVersion": "client.authentication.k8s.io/v1",
+                "apiVersion": API_VERSION,
                 "command": sys.executable,
-                "args": [str(plugin)],
+                "args": [str(path), "--client-secret=hidden"],
                 "interactiveMode": "Never",
+                "installHint": "Get it from the vault team.",
             }
         }
-    )
-    assert cluster.version() == lab.kubernetes_version
+
+    def gives(self, **status: str) -> None:
+        answer = {"kind": "ExecCredential", "apiVersion": API_VERSION, "status": status}
+        self.path.write_text(f"print({json.dumps(json.dumps(answer))})\n")
+
+    def fails(self, words: str) -> None:
+        self.path.write_text(f"import sys\nsys.exit({words!r})\n")
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    return Plugin(tmp_path / "plugin.py")
+
+
+@pytest.fixture
+def users(lab):
+    """The lab's switch for users: `put` a token, `drop` it."""
+    http = Http(lab)
+    known = set()
+
+    class Users:
+        def put(self, token):
+            http.must("POST", "/lab/users", {"token": token, "name": "visitor"})
+            known.add(token)
+            return token
+
+        def drop(self, token):
+            known.discard(token)
+            http.must("DELETE", "/lab/users", {"token": token})
+
+    yield Users()
+    for token in known:
+        http.must("DELETE", "/lab/users", {"token": token})
+
+
+def test_an_exec_plugin_is_asked_for_the_token(lab, opened, plugin):
+    plugin.gives(token=lab.token)
+    assert opened(plugin.user).groups()
+
+
+def test_an_exec_plugin_may_give_a_client_certificate(lab, opened, plugin):
+    certificate, key = ((lab.path / name).read_text() for name in ("admin.crt", "admin.key"))
+    plugin.gives(clientCertificateData=certificate, clientKeyData=key)
+    assert opened(plugin.user).groups()
+
+
+def test_an_exec_plugin_that_fails_is_named_with_what_it_said(opened, plugin):
+    plugin.fails("no session, run `vault login`")
+    with pytest.raises(KubeconfigError) as caught:
+        opened(plugin.user)
+    said = str(caught.value)
+    for part in (
+        "mesh1",
+        f"exec plugin {sys.executable}",
+        "no session, run `vault login`",
+        "Get it from the vault team.",
+    ):
+        assert part in said
+    assert "hidden" not in said
+
+
+def test_an_exec_plugin_that_is_not_there_is_named(opened, plugin):
+    plugin.user["exec"]["command"] = "no-such-plugin"
+    with pytest.raises(KubeconfigError, match=r"exec plugin no-such-plugin gave no credential.*No such file"):
+        opened(plugin.user)
+
+
+@pytest.mark.parametrize("told", [{"expirationTimestamp": "2020-01-01T00:00:00Z"}, {}], ids=["told", "untold"])
+def test_an_exec_plugin_is_asked_again_when_its_token_expired(opened, plugin, users, told):
+    plugin.gives(token=users.put("first"), **told)
+    cluster = opened(plugin.user)
+    assert cluster.groups()
+    users.drop("first")
+    plugin.gives(token=users.put("second"), **told)
+    assert cluster.groups()
+
+
+def test_an_exec_plugin_that_fails_when_its_token_expired_is_named(opened, plugin, users):
+    plugin.gives(token=users.put("first"))
+    cluster = opened(plugin.user)
+    assert cluster.groups()
+    users.drop("first")
+    plugin.fails("session over")
+    with pytest.raises(KubeconfigError, match=r"exec plugin .* gave no credential.*session over"):
+        cluster.wait("nothing", CONFIG_MAP, until=lambda _: None, timeout=600)
+
+
+def test_a_token_file_is_read_again_when_its_token_expired(opened, users, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(users.put("first"))
+    cluster = opened({"tokenFile": str(file)})
+    assert cluster.groups()
+    users.drop("first")
+    file.write_text(users.put("second"))
+    assert cluster.groups()
 
 
 def test_a_server_of_another_authority_is_not_believed(lab, opened, tmp_path):
@@ -85,13 +179,23 @@ def test_a_server_of_another_authority_is_not_believed(lab, opened, tmp_path):
 
 
 class Proxy:
-    """An HTTP proxy for CONNECT that remembers what it was asked to reach."""
+    """An HTTP proxy for CONNECT that remembers what it was asked to reach.
+
+    Every name leads to the host `target`, as long as that is given.
+    """
 
     def __init__(self) -> None:
         self.reached: list[str] = []
+        self.target = ""
+        self.wanted = ""
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def restrict(self) -> str:
+        """From now on credentials are needed: its URL with them."""
+        self.wanted = base64.b64encode(b"user:p@ss/w").decode()
+        return self.url.replace("//", "//user:p%40ss%2Fw@")
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -104,14 +208,18 @@ class Proxy:
         while b"\r\n\r\n" not in head:
             head += client.recv(4096)
         target = head.split()[1].decode()
-        self.reached.append(target)
-        host, _, port = target.rpartition(":")
-        with client, socket.create_connection((host, int(port))) as server:
-            client.sendall(b"HTTP/1.1 200 ok\r\n\r\n")
-            back = threading.Thread(target=_copy, args=(server, client), daemon=True)
-            back.start()
-            _copy(client, server)
-            back.join()
+        with client:
+            if self.wanted and f"proxy-authorization: Basic {self.wanted}".lower() not in head.decode().lower():
+                client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
+                return
+            self.reached.append(target)
+            host, _, port = target.rpartition(":")
+            with socket.create_connection((self.target or host, int(port))) as server:
+                client.sendall(b"HTTP/1.1 200 ok\r\n\r\n")
+                back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+                back.start()
+                _copy(client, server)
+                back.join()
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
@@ -124,25 +232,83 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 @pytest.fixture
 def proxy(monkeypatch):
     found = Proxy()
-    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"):
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     yield found
     found.listener.close()
 
 
-def target_of(lab) -> str:
-    return lab.server.removeprefix("https://")
+NAME = "api.mesh1.example"
 
 
-def test_the_proxy_of_the_environment_is_used_and_no_proxy_spares_it(lab, opened, proxy, monkeypatch):
+def asked_of_a_pod(cluster: Cluster) -> str:
+    """What a command's websocket came to: the lab's API server has no pods."""
+    with pytest.raises(ClusterError) as caught:
+        cluster.exec("default", "nobody", "c", ["true"])
+    return str(caught.value)
+
+
+@pytest.fixture
+def far(lab, opened, proxy):
+    """A cluster whose name only the proxy knows; gives the Cluster and what the proxy is asked for."""
+    address, _, port = lab.server.removeprefix("https://").rpartition(":")
+    proxy.target = address
+    entry = {"server": f"https://{NAME}:{port}", "tls-server-name": address}
+    return lambda **more: opened({"token": lab.token}, **entry, **more), f"{NAME}:{port}"
+
+
+def test_the_proxy_of_the_environment_is_used_and_no_proxy_spares_it(far, proxy, monkeypatch):
+    build, target = far
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    assert opened({"token": lab.token}).version() == lab.kubernetes_version
-    assert proxy.reached == [target_of(lab)]
-    monkeypatch.setenv("NO_PROXY", target_of(lab).partition(":")[0])
-    assert opened({"token": lab.token}).version() == lab.kubernetes_version
-    assert proxy.reached == [target_of(lab)]
+    cluster = build()
+    assert cluster.groups()
+    assert "404" in asked_of_a_pod(cluster)
+    assert proxy.reached == [target, target]
+    monkeypatch.setenv("NO_PROXY", "elsewhere.example, .mesh1.example")
+    cluster = build()
+    with pytest.raises(Unreachable, match="resolve"):
+        cluster.groups()
+    assert "Name or service not known" in asked_of_a_pod(cluster)
+    assert proxy.reached == [target, target]
 
 
-def test_the_proxy_of_the_kubeconfig_is_used(lab, opened, proxy):
-    assert opened({"token": lab.token}, **{"proxy-url": proxy.url}).version() == lab.kubernetes_version
-    assert proxy.reached == [target_of(lab)]
+def test_loopback_is_reached_without_the_proxy_of_the_environment(lab, opened, proxy, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    cluster = opened({"token": lab.token})
+    assert cluster.groups()
+    assert "404" in asked_of_a_pod(cluster)
+    assert proxy.reached == []
+
+
+def test_the_proxy_of_the_kubeconfig_is_used_whatever_no_proxy_says(far, proxy, monkeypatch):
+    build, target = far
+    monkeypatch.setenv("NO_PROXY", "mesh1.example")
+    cluster = build(**{"proxy-url": proxy.url})
+    assert cluster.groups()
+    assert "404" in asked_of_a_pod(cluster)
+    assert proxy.reached == [target, target]
+
+
+@pytest.mark.parametrize("given", ["environment", "kubeconfig"])
+def test_a_proxy_is_told_its_user(far, proxy, monkeypatch, given):
+    build, target = far
+    url = proxy.restrict()
+    if given == "environment":
+        monkeypatch.setenv("HTTPS_PROXY", url)
+    cluster = build(**({"proxy-url": url} if given == "kubeconfig" else {}))
+    assert cluster.groups()
+    assert "404" in asked_of_a_pod(cluster)
+    assert proxy.reached == [target, target]
+
+
+def test_a_proxy_that_refuses_its_user_is_an_error_without_the_password(far, proxy, monkeypatch):
+    build, _ = far
+    monkeypatch.setenv("HTTPS_PROXY", proxy.restrict().replace("p%40ss", "wr%40ng"))
+    cluster = build()
+    with pytest.raises(Unreachable, match="407") as caught:
+        cluster.groups()
+    for said in (str(caught.value), asked_of_a_pod(cluster)):
+        assert "407" in said
+        assert "wr" + "%40ng" not in said
+        assert "wr@ng" not in said
+        assert base64.b64encode(b"user:wr@ng/w").decode() not in said

@@ -1,0 +1,113 @@
+"""A kubeconfig as the official client reads it, made good where that one is silent or leaves something behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes.client import Configuration
+from kubernetes.config import ConfigException, kube_config, new_client_from_config
+
+from harness.proxies import Proxy, proxy_for
+
+_LOADING = threading.Lock()
+_NO_HOST = "-"  # for NO_PROXY: the client's websockets would look into the environment if it were empty
+
+
+class Unusable(Exception):
+    """A kubeconfig that cannot be used, and why."""
+
+
+def load(kubeconfig: Path, context: str | None) -> tuple[Configuration, dict[str, str]]:
+    """The client's configuration, and its files: attributes and paths that exist as long as the process.
+
+    Raises Unusable, for an exec plugin that gives no credential too.
+    """
+    try:
+        with _LOADING, _logged() as words:
+            configuration = new_client_from_config(str(kubeconfig), context).configuration
+            files = _keep_no_files(configuration)
+        cluster, user = _entries(kubeconfig, context)
+    except (ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise Unusable(str(error)) from error
+    if plugin := user.get("exec"):
+        _check_plugin(plugin, configuration, words)
+    _use_proxy(configuration, cluster.get("proxy-url"))
+    return configuration, files
+
+
+def _keep_no_files(configuration: Configuration) -> dict[str, str]:
+    # The client writes certificates that a kubeconfig embeds into temporary files and removes them at a normal exit;
+    # a killed run would leave them. Files without a name (Linux) go away with the process, however it ends.
+    files: dict[str, str] = {}
+    if not hasattr(os, "memfd_create"):
+        return files
+    temporary = set(kube_config._temp_files.values())
+    for attribute in ("ssl_ca_cert", "cert_file", "key_file"):
+        if (path := getattr(configuration, attribute)) in temporary:
+            descriptor = os.memfd_create(attribute)
+            os.write(descriptor, Path(path).read_bytes())
+            files[attribute] = f"/proc/{os.getpid()}/fd/{descriptor}"
+            setattr(configuration, attribute, files[attribute])
+    kube_config._cleanup_temp_files()
+    return files
+
+
+def _entries(kubeconfig: Path, context: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the file says of the context's cluster and of its user."""
+    content = yaml.safe_load(kubeconfig.expanduser().read_text())
+
+    def entry(kind: str, name: str | None) -> dict[str, Any]:
+        found = (item.get(kind) for item in content.get(f"{kind}s") or () if item["name"] == name)
+        return next(found, None) or {}
+
+    chosen = entry("context", context or content.get("current-context"))
+    return entry("cluster", chosen.get("cluster")), entry("user", chosen.get("user"))
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[list[str]]:
+    """What this thread's log says within the block: all that the client tells of a plugin that failed."""
+    words: list[str] = []
+    thread = threading.get_ident()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread:
+                words.append(record.getMessage().strip())
+
+    handler = Handler(logging.ERROR)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield words
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def _check_plugin(plugin: dict[str, Any], configuration: Configuration, words: list[str]) -> None:
+    # The client goes on as nobody, and permissions would be blamed.
+    if any(configuration.api_key.values()) or configuration.cert_file:
+        return
+    # On a terminal the plugin writes there itself.
+    said = "see what it wrote above" if sys.stdout.isatty() else "; ".join(words) or "it said nothing"
+    hint = f". {plugin['installHint'].strip()}" if plugin.get("installHint") else ""
+    raise Unusable(f"the exec plugin {plugin.get('command')} gave no credential: {said}{hint}")
+
+
+def _use_proxy(configuration: Configuration, given: str | None) -> None:
+    """`given`: the kubeconfig's own, which as with kubectl counts whatever NO_PROXY says."""
+    proxy = Proxy.of(given) if given else proxy_for(configuration.host)
+    if proxy is None:
+        configuration.no_proxy = "*"
+        return
+    configuration.no_proxy = _NO_HOST
+    # A SOCKS proxy has no headers: its credentials stay in its URL.
+    configuration.proxy = proxy.whole if proxy.scheme.startswith("socks") else proxy.url
+    configuration.proxy_headers = proxy.headers or None
