@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import requests
 
+from harness import proxies
 from harness.cluster import Cluster
 from harness.kinds import NODE, POD, ROUTE, SERVICE
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Bookinfo, IngressAddress, Mesh, MeshNames
@@ -190,7 +191,7 @@ def wait_for_stars(bookinfo: Bookinfo, mesh: Mesh) -> str:
     def look() -> tuple[bool | None, str]:
         for _ in range(_PAGES_IN_A_ROW):
             try:
-                answer = requests.get(bookinfo.productpage_url, timeout=_PAGE_SECONDS)
+                answer = proxies.get(bookinfo.productpage_url, _PAGE_SECONDS)
             except requests.RequestException as error:
                 return None, f"no answer: {error}"
             page = look_at(answer.status_code, answer.content)

@@ -11,7 +11,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit
+
+from harness.proxies import proxy_for
 
 _UNAVAILABLE = b"unavailable"
 _STARS = (b"glyphicon-star", b"stars")
@@ -66,7 +69,8 @@ class ProbeClient:
     """Sends up to `limit` probes of one run with `concurrency` requests in flight, in a thread of its own.
 
     `deliver` gets every probe, in send order, from that thread. `timeout` is for one whole request, in seconds.
-    Use as a context manager, or call `start` and `stop`.
+    Probes go by the proxy that harness/proxies.py names. Use as a context manager, or call `start` and `stop`.
+    Raises ValueError for a URL, or a proxy, that is not HTTP.
     """
 
     def __init__(
@@ -81,8 +85,15 @@ class ProbeClient:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(f"probes go to an http:// URL, not {url}")
-        self._host, self._port, self._authority = parts.hostname, parts.port or 80, parts.netloc
-        self._path, self._address = parts.path or "/", parts.hostname
+        self._host, self._port = parts.hostname, parts.port or 80
+        self._target, self._headers, self._tls = parts.path or "/", {"Host": parts.netloc}, False
+        if proxy := proxy_for(url):
+            if proxy.scheme not in ("http", "https"):
+                raise ValueError(f"probes know HTTP proxies only, not {proxy.url}: name {self._host} in NO_PROXY")
+            self._target = f"http://{parts.netloc}{self._target}"
+            self._headers |= proxy.headers
+            (self._host, self._port), self._tls = proxy.address, proxy.scheme == "https"
+        self._address = self._host
         self.run, self.limit, self.concurrency, self.timeout = run, limit, concurrency, timeout
         self._deliver = deliver
         self._stopping = threading.Event()
@@ -163,15 +174,20 @@ class ProbeClient:
 
     async def _send(self, index: int, worker: int) -> Probe:
         agent, request_id = user_agent(self.run, index), str(uuid.uuid4())
-        request = (
-            f"GET {self._path} HTTP/1.1\r\nHost: {self._authority}\r\nUser-Agent: {agent}\r\n"
-            f"X-Request-Id: {request_id}\r\nAccept: text/html\r\nConnection: close\r\n\r\n"
-        ).encode()
+        headers = self._headers | {
+            "User-Agent": agent,
+            "X-Request-Id": request_id,
+            "Accept": "text/html",
+            "Connection": "close",
+        }
+        lines = [f"GET {self._target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        request = ("\r\n".join(lines) + "\r\n\r\n").encode()
         connected, status, page, error = False, 0, Page.NONE, ""
         sent_at, begin = time.time(), time.monotonic()
         try:
             async with asyncio.timeout(self.timeout):
-                reader, writer = await asyncio.open_connection(self._address, self._port, limit=_LONGEST_ANSWER)
+                tls: dict[str, Any] = {"ssl": True, "server_hostname": self._host} if self._tls else {}
+                reader, writer = await asyncio.open_connection(self._address, self._port, limit=_LONGEST_ANSWER, **tls)
                 try:
                     connected = True
                     sent_at = time.time()

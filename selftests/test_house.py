@@ -57,6 +57,16 @@ def test_the_suite_waits_on_events_and_never_sleeps():
     assert sleeping == []
 
 
+def test_one_module_decides_on_proxies():
+    elsewhere = [
+        str(path.relative_to(ROOT))
+        for package in ("harness", "fixtures")
+        for path in sources(package)
+        if path.name != "proxies.py" and re.search(r"\brequests\.(get|request|Session)\(|urlopen", path.read_text())
+    ]
+    assert elsewhere == []
+
+
 def test_a_contract_fits_in_ten_lines():
     long = {}
     for path in sources("tests"):

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from harness import proxies
 from harness.probe import Page, Probe, ProbeClient, look_at, parse_answer
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -201,3 +202,59 @@ def test_chunks_are_joined():
 def test_only_http_urls_can_be_probed():
     with pytest.raises(ValueError, match="http://"):
         ProbeClient("https://example.org/", "t", lambda _: None, 1)
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets the proxies of the environment; none to begin with."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return monkeypatch.setenv
+
+
+PAGE = "http://productpage.example/productpage"
+
+
+def test_a_page_elsewhere_is_asked_for_by_the_proxy_which_is_told_its_user(environment):
+    requests: list[str] = []
+    with serving(answering(OK, requests)) as url:
+        environment("HTTP_PROXY", url.replace("http://", "http://user:p%40ss@").removesuffix("/productpage"))
+        (probe,) = probed(PAGE)
+        answer = proxies.get(PAGE, 5)
+    assert (probe.page, answer.content) == (Page.STARS, b"stars")
+    for head in requests:
+        assert head.startswith(f"GET {PAGE} HTTP/1.1\r\n")
+        assert "\r\nHost: productpage.example\r\n" in head
+        assert "\r\nproxy-authorization: Basic dXNlcjpwQHNz\r\n" in head.replace("Proxy-A", "proxy-a")
+    assert len(requests) == 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_loopback_is_never_asked_for_by_a_proxy(environment, host):
+    environment("HTTP_PROXY", "http://127.0.0.1:9")
+    with serving(answering(OK)) as url:
+        url = url.replace("127.0.0.1", host)
+        (probe,) = probed(url)
+        assert (probe.page, proxies.get(url, 5).content) == (Page.STARS, b"stars")
+
+
+@pytest.mark.parametrize("spared", ["productpage.example", ".example", "10.0.0.0/8", "*"])
+def test_no_proxy_spares_names_domains_and_networks(environment, spared):
+    environment("HTTP_PROXY", "http://proxy.example:3128")
+    url = "http://10.1.2.3/productpage" if "/" in spared else PAGE
+    assert proxies.proxy_for(url) == proxies.Proxy.of("http://proxy.example:3128")
+    environment("NO_PROXY", f"other.test, {spared}" if spared != "*" else spared)
+    assert proxies.proxy_for(url) is None
+
+
+def test_a_proxy_shows_no_credentials():
+    found = proxies.Proxy.of("user:secret@proxy.example:3128")
+    assert found.url == "http://proxy.example:3128"
+    assert "secret" not in repr(found)
+
+
+def test_a_proxy_that_probes_cannot_use_is_refused_with_what_to_do(environment):
+    environment("ALL_PROXY", "socks5://user:secret@proxy.example:1080")
+    with pytest.raises(ValueError, match=r"not socks5://proxy.example:1080: name productpage.example in NO_PROXY"):
+        ProbeClient(PAGE, "t", lambda _: None, 1)
