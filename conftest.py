@@ -13,6 +13,7 @@ from harness.options import OPTIONS, OptionErrors, Settings, read_settings, valu
 
 pytest_plugins = [
     "fixtures.reporting",
+    "fixtures.redaction",
     "fixtures.report",
     "fixtures.preparing",
     "fixtures.clusters",

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from harness.redact import redacted_text
+
 _WIDTH = 80  # where the terminal does not say
 
 
@@ -30,7 +32,7 @@ class Progress:
 
     def step(self, mesh: str, text: str) -> None:
         """Says what happens on `mesh` now; (seconds, mesh, text) is kept in `timings`."""
-        seconds = time.monotonic() - self._start
+        seconds, text = time.monotonic() - self._start, redacted_text(text)
         with self._lock:
             self.timings.append((seconds, mesh, text))
             self._lines[mesh] = f"{seconds:6.1f} s  {mesh}  {text}"
@@ -50,6 +52,7 @@ class Progress:
         pending = self._pending.setdefault(mesh, {})
 
         def seen(text: str) -> None:
+            text = redacted_text(text)
             with self._lock:
                 if pending.get(what) != text:
                     pending[what] = text

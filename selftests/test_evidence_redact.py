@@ -6,6 +6,7 @@ import base64
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ import yaml
 from harness.diagnosis.model import Diagnosis, Look
 from harness.evidence import collect
 from harness.redact import GONE, redacted, redacted_text
+from harness.report.junit import without_secrets
 
 SECRET = "c0ffee-" + "do-not-show-me"
 KEY = f"-----BEGIN EC PRIVATE KEY-----\n{SECRET}\nMHcCAQEE\n-----END EC PRIVATE KEY-----"
@@ -39,11 +41,37 @@ JWT = f"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.{SECRET}"
         f'{{"password": "{SECRET}"}}',
         f"oauth cookie: {SECRET}",
         f"sha256~{SECRET}",
+        f'Authorization: Bearer "{SECRET}"',
+        f"'authorization': 'Bearer {SECRET}'",
+        f"curl -H \"Authorization: Bearer '{SECRET}'\"",
+        f"DB_PASS={SECRET}",
+        f"SECRET={SECRET}",
+        f"AWS_SECRET_ACCESS_KEY={SECRET}",
+        f"SESSION_KEY: {SECRET}",
+        f'{{"auths": {{"registry.example.com": {{"auth": "{SECRET}"}}}}}}',
+        f'.dockerconfigjson="{SECRET}"',
+        f'password: "two words and {SECRET}"',
+        f"{{'password': 'it\\'s {SECRET}'}}",
+        f"password='{SECRET}",
+        json.dumps(json.dumps({"password": SECRET, "user": "x"})),
+        json.dumps(json.dumps(json.dumps({"token": f"x {SECRET}"}))),
+        f"cookie: first=1; second={SECRET}",
+        f"http://user:p@{SECRET}@proxy:3128",
+        f"[{{'name': 'DB_PASSWORD', 'value': '{SECRET}'}}]",
     ],
 )
 def test_text_loses_its_secrets(text: str) -> None:
     assert SECRET not in redacted_text(text)
-    assert GONE in redacted_text(text)
+    once = redacted_text(text)
+    assert GONE in once
+    assert redacted_text(once) == once
+
+
+def test_only_the_secret_itself_is_taken() -> None:
+    said = f'the proxy of "mesh1" refused Authorization: Bearer "{SECRET}", see its log'
+    assert redacted_text(said) == f'the proxy of "mesh1" refused Authorization: Bearer "{GONE}", see its log'
+    assert redacted_text(f'{{"password": "{SECRET}", "user": "x"}}') == f'{{"password": "{GONE}", "user": "x"}}'
+    assert redacted_text(f"token={SECRET}&user=x") == f"token={GONE}&user=x"
 
 
 def test_a_key_in_base64_is_a_key() -> None:
@@ -63,6 +91,17 @@ def test_a_key_in_base64_is_a_key() -> None:
         {"match": [{"headers": {"token": {"exact": SECRET}}}]},
         {"annotations": {"env": json.dumps([{"name": "DB_PASSWORD", "value": SECRET}])}},
         [[{"private_key": {"inline_bytes": SECRET}}]],
+        {"env": [{"name": "DB_PASS", "value": SECRET}]},
+        {"env": [{"name": "SECRET", "value": SECRET}]},
+        {"env": [{"name": "AWS_SECRET_ACCESS_KEY", "value": SECRET}]},
+        {"env": [{"name": "SESSION_KEY", "value": SECRET}]},
+        {"env": [{"name": "ANYTHING_AT_ALL", "value": SECRET}]},
+        {"env": [{"name": "MONGO_DB_URL", "value": f"mongodb://admin:{SECRET}@mongodb:27017/test"}]},
+        {"env": [{"name": "ISTIO_META_TOKEN", "value": SECRET}]},
+        {"runtime": {"components": {"pilot": {"container": {"env": {"ANYTHING": SECRET}}}}}},
+        {"annotations": {"env": json.dumps([{"name": "ANYTHING", "value": SECRET}])}},
+        {"auths": {"registry.example.com": {"auth": SECRET}}},
+        {"secret": SECRET, "credentials": {"value": SECRET}},
     ],
 )
 def test_objects_lose_their_secrets(value: object) -> None:
@@ -78,10 +117,34 @@ def test_what_people_need_stays() -> None:
         "line": '"GET /ratings/0 HTTP/1.1" 503 UF "probe/x/1" "ratings:9080"',
         "secretName": "istio-ca",
         "tokenPath": "/var/run/secrets/token",
+        "env": [
+            {"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": "network-mesh2"},
+            {"name": "TRUST_DOMAIN", "value": "mesh1.local"},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "DB_PASS", "valueFrom": {"secretKeyRef": {"name": "db", "key": "pass"}}},
+            {"name": "MONGO_DB_URL", "value": "mongodb://mongodb:27017/test"},
+        ],
+        "volumes": [{"name": "certs", "secret": {"secretName": "istio-ca", "items": [{"key": "a.crt", "path": "a"}]}}],
+        "reviewer": {"name": "token-review", "value": "on"},
+        "sds": {"tls_certificate_sds_secret_configs": [{"name": "default"}]},
+        "principal": "spiffe://mesh2.local/ns/mesh2-system/sa/mesh1-egress-service-account",
+        "said": 'mesh1: watch of mesh2: secret "cacerts" not found; bypass: true; INCONCLUSIVE, PASS from 1e3',
     }
     assert redacted(kept) == kept
     for text in (yaml.safe_dump(kept), json.dumps(kept), json.dumps(kept, indent=1)):
         assert redacted_text(text) == text
+
+
+def test_a_junit_file_is_looked_through_and_stays_xml() -> None:
+    clean = '<testsuites><testcase name="a"><failure message="b">c</failure></testcase></testsuites>'
+    assert without_secrets(clean) == clean
+    dirty = (
+        f'<t><property name="token" value="{SECRET}"/><f message="Bearer &quot;{SECRET}&quot;">token: {SECRET}</f></t>'
+    )
+    found = ElementTree.fromstring(without_secrets(dirty))
+    assert SECRET not in ElementTree.tostring(found, encoding="unicode")
+    assert [found[0].get("value"), found[1].get("message")] == [GONE, f'Bearer "{GONE}"']
+    assert SECRET not in without_secrets(f"<cut short token={SECRET}")
 
 
 def broken_diagnosis() -> Diagnosis:

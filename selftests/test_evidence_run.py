@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from selftests.test_options import pytest_run
 from selftests.test_report_run import Run
 
 SETUP_FAILS = """
@@ -40,6 +41,59 @@ def test_measures(split_of, federation):
     assert False, "somebody changed the weights"
 """
 
+PLANTED = """
+import json, logging, os, sys, warnings
+import pytest, requests
+from harness import kinds
+
+S = os.environ["PLANTED"]
+PEM = f"-----BEGIN EC PRIVATE KEY-----\\n{S}\\nMHcCAQEE\\n-----END EC PRIVATE KEY-----"
+NAMES = ("DB_PASS", "SECRET", "AWS_SECRET_ACCESS_KEY", "SESSION_KEY", "HARMLESS_BY_ITS_NAME")
+
+@pytest.fixture(scope="session")
+def planted(federation, bookinfo):
+    cluster, namespace = federation.mesh2.cluster, federation.mesh2.app_namespace
+    labels = {"planted": "yes"}
+    pull = json.dumps({"auths": {"registry.example.com": {"auth": S}}})
+    notes = {"note": f"authorization: Bearer {S}", "token": S, "key": PEM, "pull": pull}
+    container = {"name": "x", "image": "none", "env": [{"name": name, "value": S} for name in NAMES]}
+    container["args"] = [f"--password={S}"]
+    template = {"metadata": {"labels": labels, "annotations": notes}, "spec": {"containers": [container]}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    meta = {"name": "planted", "namespace": namespace, "annotations": notes}
+    cluster.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec})
+    cluster.wait("a planted pod", kinds.POD, namespace, label_selector="planted=yes", until=bool, timeout=10)
+    requests.get(bookinfo.productpage_url, headers={"User-Agent": f"planted Bearer {S}"}, timeout=10)
+    yield
+    cluster.delete(kinds.DEPLOYMENT, "planted", namespace)
+
+@pytest.fixture
+def broken(capsys):
+    raise RuntimeError(f"users: client-key-data: {S}")
+
+def test_fails(planted, record_property):
+    record_property("token", S)
+    print(f"token: {S}")
+    print(PEM)
+    print(f"proxy-url: http://user:{S}@proxy:3128", file=sys.stderr)
+    logging.getLogger("x").warning('password="%s"', S)
+    warnings.warn(f"access_token={S}")
+    said = {"Authorization": f"Bearer {S}"}
+    assert said == {}, f'https://admin:{S}@api.example.com:6443 refused Authorization: Bearer "{S}", {PEM}'
+
+def test_cannot_begin(broken):
+    pass
+
+def test_in_parts(subtests):
+    with subtests.test("first"):
+        print(f"token: {S}")
+        assert False, f"token: {S}"
+
+def test_left_out():
+    pytest.skip(f"password={S}")
+"""
+SECRET = "c0ffee-" + "do-not-show-me"
+
 
 def test_a_failed_setup_leaves_evidence(tmp_path: Path) -> None:
     run = Run(tmp_path, SETUP_FAILS)
@@ -61,3 +115,51 @@ def test_what_an_earlier_test_asked_of_the_split_is_no_cause(tmp_path: Path) -> 
 def test_what_the_failing_test_asked_of_the_split_counts(tmp_path: Path) -> None:
     run = Run(tmp_path, CHANGED_MEANWHILE, "--split-margin", "20")
     assert run.content["diagnosis"]["cause"] == "weights-differ", run.done.stdout
+
+
+def test_no_secret_leaves_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED", SECRET)
+    run = Run(tmp_path, PLANTED, "-o", "junit_logging=all")
+    files = {str(path.relative_to(run.report)): path.read_text() for path in run.report.rglob("*") if path.is_file()}
+    everything = files | {"terminal": run.done.stdout + run.done.stderr}
+    assert {name: context(text) for name, text in everything.items() if SECRET in text} == {}
+    assert {"report.yaml", "junit.xml", "index.html", "evidence/index.yaml"} <= files.keys()
+    for name, kept in (
+        ("terminal", "token: [redacted]"),
+        ("terminal", "refused Authorization: Bearer"),
+        ("junit.xml", "proxy-url: http://user:[redacted]@proxy:3128"),
+        ("evidence/mesh2/objects/mesh2-bookinfo-pods.yaml", "HARMLESS_BY_ITS_NAME"),
+        ("evidence/mesh2/objects/mesh2-bookinfo-deployments.yaml", "DB_PASS"),
+    ):
+        assert kept in everything[name], everything[name]
+    assert "planted Bearer [redacted]" in "".join(text for name, text in files.items() if "/logs/" in name)
+
+
+def context(text: str) -> str:
+    """What stands around the first secret."""
+    return text[max(0, text.index(SECRET) - 200) :][:300]
+
+
+def test_a_run_that_cannot_begin_says_so_without_secrets(tmp_path: Path) -> None:
+    kubeconfig = {
+        "kind": "Config",
+        "apiVersion": "v1",
+        "clusters": [
+            {
+                "name": "c",
+                "cluster": {
+                    "server": f"https://me:{SECRET}@127.0.0.1:1",
+                    "proxy-url": f"http://me:{SECRET}@127.0.0.1:1",
+                },
+            }
+        ],
+        "users": [{"name": "u", "user": {"token": SECRET}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(kubeconfig))
+    done = pytest_run(f"--mesh1-kubeconfig={path}", f"--mesh2-kubeconfig={path}")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "this run cannot begin" in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
