@@ -31,6 +31,8 @@ from harness.peering import remote_problems, watch_problems
 from harness.progress import Progress
 from harness.provision import Provisioner
 from harness.waiting import wait_for
+from lab.api.pki import kubeconfig
+from lab.settings import ClusterSettings
 from selftests.support.lab import start_lab, stop_lab
 
 Edit = Callable[[dict[str, Any]], None]
@@ -180,6 +182,32 @@ def command(meshes: Meshes, *arguments: str) -> subprocess.CompletedProcess[str]
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def reader(meshes: Meshes, tmp_path: Path) -> Iterator[Path]:
+    """A kubeconfig of mesh1 for a user who may do anything but read ConfigMaps."""
+    settings = ClusterSettings.load(meshes.clusters["mesh1"].kubeconfig.parent)
+    deny = [{"verbs": ["*"], "resources": ["configmaps"]}]
+
+    def tell(method: str, body: dict[str, Any]) -> None:
+        admin = {"Authorization": f"Bearer {settings.token}"}
+        url = f"{settings.server}/lab/users"
+        requests.request(method, url, json=body, headers=admin, verify=str(settings.ca_file), timeout=10)
+
+    tell("POST", {"token": SECRET, "name": "reader", "deny": deny})
+    path = tmp_path / "reader.kubeconfig"
+    kubeconfig(settings, path, SECRET, "reader")
+    yield path
+    tell("DELETE", {"token": SECRET})
+
+
+def test_a_user_who_may_not_read_everything_gets_unknown(meshes: Meshes, reader: Path) -> None:
+    said = command(meshes, "--mesh1-kubeconfig", str(reader))
+    assert said.returncode == 2, said.stdout + said.stderr
+    assert "nothing broken was seen, but not everything could be seen" in said.stdout
+    assert 'User "reader" cannot get resource "configmaps"' in said.stdout
+    assert SECRET not in said.stdout + said.stderr
 
 
 def test_evidence_of_both_clusters_holds_no_secret(meshes: Meshes, tmp_path: Path) -> None:

@@ -7,20 +7,31 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from harness.cluster import Cluster
 from harness.diagnosis import Diagnosis, Hints, State, diagnose
-from harness.redact import redacted
+from harness.redact import redacted, redacted_text
 from harness.transport import ClusterError
 
 EXIT = {State.OK: 0, State.BROKEN: 1, State.UNKNOWN: 2}
+NOT_BEGUN = 3  # nothing was looked at, so nothing is said of the meshes
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its own code for arguments that are wrong: argparse's 2 would mean that something could not be seen."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(NOT_BEGUN, redacted_text(f"{self.prog}: error: {message}\n"))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m harness.diagnosis",
         description=__doc__,
-        epilog="Exit code: 0 all in order, 1 something is broken, 2 nothing is, but not everything could be seen.",
+        epilog="Exit code: 0 all in order, 1 something is broken, 2 nothing is, but not everything could be seen, "
+        f"{NOT_BEGUN} it could not begin: an argument or a kubeconfig is wrong.",
     )
     for mesh in ("mesh1", "mesh2"):
         default = os.environ.get(f"{mesh.upper()}_KUBECONFIG")
@@ -42,10 +53,10 @@ def _weights(text: str | None) -> dict[str, float] | None:
 
 def _print(found: Diagnosis) -> None:
     for link in found.links:
-        print(link)
+        print(redacted_text(str(link)))
     print()
     for line in found.summary:
-        print(line)
+        print(redacted_text(line))
 
 
 def main() -> int:
@@ -65,8 +76,8 @@ def main() -> int:
             clusters[mesh] = Cluster(mesh, Path(path), contexts[mesh])
         found = diagnose(clusters, hints)
     except ClusterError as error:
-        print(error, file=sys.stderr)
-        return EXIT[State.BROKEN]
+        print(redacted_text(str(error)), file=sys.stderr)
+        return NOT_BEGUN
     finally:
         for cluster in clusters.values():
             cluster.close()
