@@ -59,6 +59,10 @@ IMPORTS = Kind("federation.maistra.io/v1", "ImportedServiceSet", "importedservic
 VIRTUAL_SERVICE = Kind("networking.istio.io/v1beta1", "VirtualService", "virtualservices")
 DESTINATION_RULE = Kind("networking.istio.io/v1beta1", "DestinationRule", "destinationrules")
 GATEWAY = Kind("networking.istio.io/v1beta1", "Gateway", "gateways")
+ENVOY_FILTER = Kind("networking.istio.io/v1alpha3", "EnvoyFilter", "envoyfilters")
+AUTHORIZATION_POLICY = Kind("security.istio.io/v1beta1", "AuthorizationPolicy", "authorizationpolicies")
+PEER_AUTHENTICATION = Kind("security.istio.io/v1beta1", "PeerAuthentication", "peerauthentications")
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 
 KIALI = Kind("kiali.io/v1alpha1", "Kiali", "kialis")
 JAEGER = Kind("jaegertracing.io/v1", "Jaeger", "jaegers")

@@ -246,8 +246,33 @@ def test_evidence_of_both_clusters_holds_no_secret(meshes: Meshes, tmp_path: Pat
         for part in ("objects", "logs", "proxies"):
             assert any(name.startswith(f"{mesh}/{part}/") for name in files), f"{mesh}: no {part}"
         assert f"{mesh}/objects/{mesh}-system-servicemeshpeers.yaml" in files
-    reviews = next(text for name, text in files.items() if name.startswith("mesh2/proxies/reviews-v3"))
-    assert "ratings.mesh2-bookinfo.svc.mesh1-imports.local" in reviews
+        assert f"{mesh}/objects/{mesh}-system-networkpolicies.yaml" in files
+        assert files[f"{mesh}/events.yaml"]
+    for entry in index.files:
+        if "/logs/" in entry.file and entry.bytes:
+            first, last = entry.first.replace(" ", "T"), entry.last.replace(" ", "T")
+            assert since.isoformat() <= first <= last <= index.until.isoformat(), entry
+    reviews = slices_of(files, "mesh2/proxies/reviews-v3")
+    imported = "outbound|9080||ratings.mesh2-bookinfo.svc.mesh1-imports.local"
+    assert imported in reviews["endpoints"]
+    assert "spiffe://mesh2.local/ns/mesh2-system/sa/mesh1-egress-service-account" in json.dumps(
+        reviews["tls_to"][imported]
+    )
+    ingress = slices_of(files, "mesh1/proxies/mesh2-ingress")
+    listening = {entry["address"]["socket_address"]["port_value"]: entry for entry in ingress["federation_listeners"]}
+    assert listening.keys() == {8188, 15443}
+    for port in (8188, 15443):
+        assert '"require_client_certificate": true' in json.dumps(listening[port])
+    assert "ratings.bookinfo.svc.mesh2-exports.local" in json.dumps(listening[15443])
+    assert any("mesh2.local" in json.dumps(entry.get("ca_cert")) for entry in ingress["certificates"])
+    memory = next(text for name, text in files.items() if name.startswith("mesh1/objects/mesh1-system-configz-istiod"))
+    assert ("ServiceEntry", "federation-discovery-mesh2") in {
+        (entry["kind"], entry["name"]) for entry in yaml.safe_load(memory)
+    }
+
+
+def slices_of(files: dict[str, str], beginning: str) -> dict[str, Any]:
+    return json.loads(next(text for name, text in files.items() if name.startswith(beginning)))
 
 
 # What changes peers comes last: a watch takes its time to come back.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
+from harness.evidence import collect
 from selftests.support.reports import SCHEMA
 
 ROOT = Path(__file__).parent.parent
@@ -123,6 +125,21 @@ def test_a_killed_run_leaves_no_report_of_an_earlier_one(tmp_path):
     assert (run.content["result"], run.content["run"]["ended"]) == ("unknown", None)
     assert not (run.report / "junit.xml").exists()
     assert "has not ended" in (run.report / "index.html").read_text()
+
+
+def test_evidence_of_an_earlier_run_does_not_stand_beside_a_green_report(tmp_path):
+    collect({}, datetime.now(UTC), tmp_path / "report" / "evidence")
+    run = Run(tmp_path, TESTS, "-k", "good")
+    assert run.done.returncode == 0
+    assert not (run.report / "evidence").exists()
+
+
+def test_what_somebody_else_keeps_under_that_name_stays(tmp_path):
+    (tmp_path / "report" / "evidence").mkdir(parents=True)
+    (tmp_path / "report" / "evidence" / "mine.txt").write_text("mine")
+    run = Run(tmp_path, TESTS, "-k", "good")
+    assert run.done.returncode == 0
+    assert (run.report / "evidence" / "mine.txt").read_text() == "mine"
 
 
 def test_a_report_that_cannot_be_written_hides_no_result(tmp_path):
