@@ -13,7 +13,6 @@ import yaml
 
 from harness.evidence import collect, discard
 from harness.evidence.files import Store
-from harness.evidence.istiod import federation_part
 from harness.evidence.logs import newest, span
 from harness.evidence.proxies import federation_listeners, tls_to
 
@@ -87,16 +86,6 @@ def test_keys_and_chains_of_the_proxy_itself_are_left_out() -> None:
         "common_tls_context": {"validation_context": {"trusted_ca": {"filename": "root-cert.pem"}}},
         "sni": "s",
     }
-
-
-def test_of_istiods_memory_only_the_federations_part_is_kept(observed) -> None:
-    capture = observed("healthy/discovery/mesh1-istiod-configz.json")
-    found = {(entry["kind"], entry["name"]) for entry in federation_part(capture)}
-    assert ("ServiceEntry", "federation-discovery-mesh2") in found
-    assert ("AuthorizationPolicy", "federation-exports-mesh2") in found
-    assert not {name for _, name in found if not name.startswith("federation-")}
-    shaped = [{"kind": "Gateway", "metadata": {"name": name}} for name in ("fed-a", "federation-b", "istiod-fed-x")]
-    assert [entry["metadata"]["name"] for entry in federation_part(shaped)] == ["fed-a", "federation-b"]
 
 
 def test_evidence_that_was_cut_short_is_known_and_goes_too(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from harness.cluster import Cluster
 from harness.diagnosis import Diagnosis
 from harness.envoy import Proxy
 from harness.evidence.files import Index, Store, as_yaml, discard
-from harness.evidence.istiod import federation_objects
 from harness.evidence.logs import newest
 from harness.evidence.proxies import slices
+from harness.istiod import federation_config
 from harness.kinds import Kind
 from harness.ledger import Fate, Record
 from harness.measure import Measurement
@@ -186,7 +186,7 @@ class _Gatherer:
 
     def _memory(self, pod: str) -> None:
         namespace = self.names.system_namespace
-        found = redacted(federation_objects(self.cluster, namespace, pod))
+        found = redacted(federation_config(self.cluster, namespace, pod))
         what = "federation objects in istiod's memory"
         self._write(f"objects/{namespace}-configz-{pod}.yaml", what, as_yaml(found))
 
