@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from harness.discovery import DiscoveryAnswer, ask_peer
 from harness.envoy import Endpoint, Proxy
+from harness.installed import trust_domain
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Mesh
-from harness.peering import exported_name, imported_host
+from harness.peering import CLUSTER_DOMAIN, exported_name, imported_host
 from harness.transport import ClusterError
-from harness.trust import answers_plaintext, refusal
+from harness.trust import Refusal, answers_plaintext, refusal, spiffe_id
 
 APP_PORT = 9080
 
@@ -73,26 +73,39 @@ def _received(proxy: Proxy) -> int:
 
 @dataclass(frozen=True)
 class Stranger:
-    """How one gateway port treats a client without a certificate, and at the same moment the real peer.
+    """How one gateway port treats a client without a certificate.
 
-    `refused` is the server's reason, None if it let the stranger in; `plaintext`: it answered one without TLS too.
+    gateway: the SPIFFE id of who is to be there; `refused` is what the server did, None if it let the stranger in;
+    `plaintext`: it answered one without TLS too.
     """
 
     where: str
-    refused: str | None
+    gateway: str
+    refused: Refusal | None
     plaintext: bool
-    control: DiscoveryAnswer
 
 
 def stranger_at(mesh: Mesh, other: Mesh, port: int) -> Stranger:
-    """Knocks at `mesh`'s federation ingress without a certificate while `other` asks through its own egress gateway.
+    """Knocks at `mesh`'s federation ingress without a certificate. Ports: 8188 discovery, 15443 services.
 
-    Raises OSError where nothing listens: then nobody was refused. Ports: 8188 discovery, 15443 services.
+    Raises ClusterError where no TLS server answers: then nobody was refused.
     """
     where = f"{mesh.name} {mesh.ingress_gateway} port {port} at {mesh.ingress.hosts[0]}"
-    connect = mesh.connector(port)
-    refused = refusal(connect, server_name(mesh, other, port))
-    return Stranger(where, refused, answers_plaintext(connect), ask_peer(other))
+    connect, name = mesh.connector(port), server_name(mesh, other, port)
+    try:
+        refused = refusal(connect, name)
+        plaintext = answers_plaintext(connect)
+    except OSError as error:
+        what = f"knock at {mesh.ingress_gateway} port {port} at {mesh.ingress.hosts[0]} without a certificate"
+        detail = f"no TLS server answers for {name}, so nobody was refused: {error}"
+        raise ClusterError(mesh.name, what, detail) from error
+    return Stranger(where, ingress_identity(mesh), refused, plaintext)
+
+
+def ingress_identity(mesh: Mesh) -> str:
+    """The SPIFFE id of the mesh's federation ingress, by the trust domain its control plane is set to."""
+    domain = trust_domain(mesh) or CLUSTER_DOMAIN
+    return spiffe_id(domain, mesh.system_namespace, mesh.service_account(mesh.ingress_gateway))
 
 
 def server_name(mesh: Mesh, other: Mesh, port: int) -> str:

@@ -97,16 +97,28 @@ def listening_ports(mesh: Mesh) -> tuple[int, ...]:
 
 
 def closed_ports(mesh: Mesh) -> list[str]:
-    """Ports of the federation ingress address that accept no connection."""
+    """Ports of the federation ingress address at which no TLS server shows a certificate, under any of its names.
+
+    That a connection is accepted says nothing: load balancers accept for gateways that do not listen.
+    """
     problems = []
     for port in listening_ports(mesh):
-        try:
-            mesh.connector(port)().close()
-        except OSError as error:
+        errors = {name: _silence(mesh, port, name) for name in server_names(mesh, port)}
+        if all(errors.values()):
+            why = "; ".join(f"{name}: {error}" for name, error in errors.items())
             problems.append(
-                f"{mesh.name}: {mesh.ingress_gateway} at {mesh.ingress} accepts no connection for {port}: {error}"
+                f"{mesh.name}: {mesh.ingress_gateway} at {mesh.ingress} has no TLS server for {port} ({why}); see its "
+                f"listeners, and whether ServiceMeshPeer {mesh.peer} and its ExportedServiceSet name what is there"
             )
     return problems
+
+
+def _silence(mesh: Mesh, port: int, name: str) -> str:
+    """Why no certificate is shown for a server name; '' where one is."""
+    try:
+        return "" if trust.presented_chain(mesh.connector(port), name, "").uris else "no SPIFFE identity"
+    except OSError as error:
+        return str(error) or type(error).__name__
 
 
 def trust_domain(mesh: Mesh) -> str:
@@ -168,7 +180,7 @@ def presented_chain_problems(federation: Federation, mesh: Mesh) -> list[str]:
     for port in listening_ports(mesh):
         where = f"{mesh.name}: {mesh.ingress_gateway} on {port} ({mesh.ingress})"
         try:
-            shown = trust.presented_chain(mesh.connector(port), server_name(mesh, port), held_root(peer))
+            shown = trust.presented_chain(mesh.connector(port), server_names(mesh, port)[0], held_root(peer))
         except OSError as error:
             problems.append(f"{where} makes no TLS connection: {error}")
             continue
@@ -179,11 +191,12 @@ def presented_chain_problems(federation: Federation, mesh: Mesh) -> list[str]:
     return problems
 
 
-def server_name(mesh: Mesh, port: int) -> str:
-    """SNI the peer's egress gateway sends to this mesh's federation ingress, for discovery or for ratings."""
+def server_names(mesh: Mesh, port: int) -> tuple[str, ...]:
+    """SNIs the peer's egress gateway sends to this mesh's federation ingress, for discovery or for what it exports."""
     if port == DISCOVERY_PORT:
-        return f"discovery.{mesh.peer}-system.svc.{mesh.name}.local"
-    return f"outbound_.9080_._.ratings.bookinfo.svc.{mesh.peer}-exports.local"
+        return (f"discovery.{mesh.peer}-system.svc.{mesh.name}.local",)
+    services = (("9080", "ratings"), ("27017", "mongodb"))
+    return tuple(f"outbound_.{port}_._.{name}.bookinfo.svc.{mesh.peer}-exports.local" for port, name in services)
 
 
 def pods_without_sidecar(mesh: Mesh) -> list[str]:

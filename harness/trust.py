@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives import hashes
 
 Connect = Callable[[], socket.socket]
 _REQUEST = b"GET / HTTP/1.1\r\nhost: conformance\r\nconnection: close\r\n\r\n"
-_REFUSED = (ConnectionError, ssl.SSLError, EOFError)
 
 
 def roots_in(pem: str) -> list[x509.Certificate]:
@@ -110,24 +109,43 @@ def _uris(certificate: x509.Certificate) -> tuple[str, ...]:
     return ()
 
 
-def refusal(connect: Connect, server_name: str) -> str | None:
-    """How a TLS server refuses a client without a certificate, in its own words; None if it lets it in.
+@dataclass(frozen=True)
+class Refusal:
+    """How a TLS server sent a client away, in its own words, and the SPIFFE ids of the certificate it showed before.
 
-    In TLS 1.3 the refusal comes after the client's half of the handshake: only a read shows it. A server that goes
-    on silently until the socket's timeout counts as letting the client in. Raises OSError where nothing listens.
+    `shown` is () where it showed none: up to TLS 1.2 an alert ends the handshake before a client can look.
     """
-    raw = connect()
-    try:
-        with _context(None).wrap_socket(raw, server_hostname=server_name) as tls:
-            tls.sendall(_REQUEST)
-            answer = tls.recv(1)
-    except TimeoutError:
-        return None
-    except _REFUSED as error:
-        return getattr(error, "reason", None) or str(error) or type(error).__name__
-    finally:
-        raw.close()
-    return None if answer else "connection closed"
+
+    reason: str
+    shown: tuple[str, ...] = ()
+
+
+def refusal(connect: Connect, server_name: str) -> Refusal | None:
+    """How a TLS server refuses a client without a certificate; None if it lets it in.
+
+    Only an alert, or an end after the server showed its certificate, is a refusal: load balancers accept for gateways
+    that do not listen, and then reset. In TLS 1.3 the refusal comes after the client's half of the handshake, so only
+    a read shows it. A server that goes on silently until the socket's timeout counts as letting the client in. Raises
+    OSError where there is no TLS server, so that nobody was refused.
+    """
+    with connect() as raw:
+        try:
+            tls = _context(None).wrap_socket(raw, server_hostname=server_name)
+        except ssl.SSLError as error:
+            if "ALERT" not in (error.reason or ""):
+                raise
+            return Refusal(error.reason)
+        with tls:
+            der = tls.getpeercert(binary_form=True)
+            shown = _uris(x509.load_der_x509_certificate(der)) if der else ()
+            try:
+                tls.sendall(_REQUEST)
+                answer = tls.recv(1)
+            except TimeoutError:
+                return None
+            except (OSError, EOFError) as error:
+                return Refusal(getattr(error, "reason", None) or str(error) or type(error).__name__, shown)
+    return None if answer else Refusal("connection closed", shown)
 
 
 def answers_plaintext(connect: Connect) -> bool:

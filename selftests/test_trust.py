@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -37,9 +38,13 @@ def hang_up_gently(tls: ssl.SSLSocket) -> None:
 
 @pytest.fixture
 def server(request, tmp_path, mesh1):
-    """A TLS server with mesh1's gateway identity; parametrize with whether it demands a client certificate."""
+    """A TLS server with mesh1's gateway identity; parametrize with whether it demands a client certificate, or with
+    the newest TLS version at which it does.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(mesh1.write_leaf(tmp_path, GATEWAY))
+    if isinstance(request.param, ssl.TLSVersion):
+        context.maximum_version = request.param
     if request.param:
         context.load_verify_locations(cadata=pem(mesh1.root))
         context.verify_mode = ssl.CERT_REQUIRED
@@ -93,7 +98,75 @@ def test_an_empty_root_verifies_nothing(server):
 
 @mutual
 def test_a_client_without_certificate_is_refused_in_the_servers_words(server):
-    assert "CERTIFICATE_REQUIRED" in refusal(server, "discovery.local").upper().replace(" ", "_")
+    refused = refusal(server, "discovery.local")
+    assert "CERTIFICATE_REQUIRED" in refused.reason.upper().replace(" ", "_")
+    assert refused.shown == (GATEWAY,)
+
+
+@pytest.mark.parametrize("server", [ssl.TLSVersion.TLSv1_2], indirect=True)
+def test_an_alert_refuses_before_the_client_can_see_who_the_server_is(server):
+    refused = refusal(server, "discovery.local")
+    assert "ALERT" in refused.reason
+    assert refused.shown == ()
+
+
+@pytest.fixture
+def meeting(request):
+    """Connections to somebody who accepts, runs the parameter with the connection, and closes it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                raw, _ = listener.accept()
+                with raw, contextlib.suppress(OSError):
+                    request.param(raw)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield lambda: socket.create_connection(listener.getsockname(), timeout=5)
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def reset(raw: socket.socket) -> None:
+    """As a load balancer does for a gateway that does not listen."""
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def close_on_hello(raw: socket.socket) -> None:
+    """As Envoy does for a server name that no filter chain matches."""
+    raw.recv(2000)
+
+
+def speak_http(raw: socket.socket) -> None:
+    raw.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    raw.recv(2000)
+
+
+@pytest.mark.parametrize("meeting", [reset, close_on_hello, speak_http], indirect=True)
+def test_nobody_is_refused_where_no_server_shows_who_it_is(meeting):
+    with pytest.raises(OSError):
+        refusal(meeting, "discovery.local")
+
+
+def test_an_end_after_the_certificate_is_a_refusal(tmp_path, mesh1):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(mesh1.write_leaf(tmp_path, GATEWAY))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            raw, _ = listener.accept()
+            with context.wrap_socket(raw, server_side=True) as tls:
+                reset(tls)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        refused = refusal(lambda: socket.create_connection(listener.getsockname(), timeout=5), "ratings.local")
+        thread.join()
+    assert refused.shown == (GATEWAY,)
+    assert refused.reason
 
 
 @open_to_all

@@ -42,7 +42,7 @@ def test_the_egress_gateway_views_the_network_of_the_peer(mesh, installed):
 
 
 @pytest.mark.requirement("INSTALL-007")
-def test_the_ingress_address_accepts_connections(mesh, installed):
+def test_a_tls_server_answers_at_the_ingress_address(mesh, installed):
     problems = installed.closed_ports(mesh)
     assert not problems, "\n".join(problems)
 

@@ -107,7 +107,7 @@ def strangers(facts: Facts, mesh: MeshFacts) -> Link:
             if trust.refusal(connect, server_name(mesh, port)) is None:
                 return look.broken("stranger-accepted", f"{port} asks for no certificate", port=port)
         except OSError as error:
-            return look.unknown(f"nothing was refused on {port}, since nothing listens for us: {error}")
+            return look.unknown(f"nothing was refused on {port}, since no TLS server answers us there: {error}")
     return look.ok(f"refused on {', '.join(map(str, ports(mesh)))}")
 
 

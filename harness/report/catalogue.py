@@ -9,7 +9,7 @@ from harness.report.record import Requirement
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 _MARK = "requirement"
-_SPELLED = {"ca": "CA", "api": "API", "ossm": "OSSM", "smcp": "SMCP"}
+_SPELLED = {"ca": "CA", "api": "API", "ossm": "OSSM", "smcp": "SMCP", "tls": "TLS"}
 _NAMES = frozenset({"istiod", "mesh1", "mesh2", "productpage", "ratings", "reviews"})
 
 
