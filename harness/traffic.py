@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.counters import CounterBook, Reading, requests_answered
 from harness.envoy import ClusterName, Proxy, access_log_paths
@@ -35,7 +35,8 @@ Weights = tuple[float, float]
 class SplitMeter:
     """Measures how mesh2's ratings calls are split over (mesh1, mesh2), in this order everywhere.
 
-    url: mesh2's productpage; margin, alpha, beta as in SplitTest; concurrency: probes in flight.
+    url: mesh2's productpage; margin, alpha, beta as in SplitTest; concurrency: probes in flight; as_installed: what is
+    in force is measured even where the calling proxy has other weights than asked for, and they are in the notes.
     """
 
     federation: Federation
@@ -44,6 +45,7 @@ class SplitMeter:
     alpha: float = 1e-4
     beta: float = 1e-3
     concurrency: int = 16
+    as_installed: bool = False
 
     @property
     def _mesh2(self) -> Mesh:
@@ -81,6 +83,7 @@ class SplitMeter:
 
     def measure(self, weights: Weights) -> Measurement:
         """Measures the weights in force now against the asked ones; raises ClusterError when a cluster fails."""
+        notes: tuple[str, ...] = ()
         test = SplitTest(weights, self.margin, alpha=self.alpha, beta=self.beta)
         asked = dict(zip(("mesh1", "mesh2"), weights, strict=True))
         backends = self._backends(self._routes())
@@ -89,10 +92,14 @@ class SplitMeter:
         try:
             self._wait_programmed(caller, {host: asked[mesh] for host, mesh in backends.items()})
         except WaitTimeout as error:
-            return Measurement(asked, test, problem=str(error))
+            notes = (str(error),)
+            if not self.as_installed:
+                return Measurement(asked, test, problem=notes[0])
         if all(_logs(proxy) for workload in [caller, *ratings] for proxy in workload.proxies()):
-            return self._measure_by_logs(test, asked, backends, caller, ratings)
-        return self._measure_by_counters(asked, ratings)
+            found = self._measure_by_logs(test, asked, backends, caller, ratings)
+        else:
+            found = self._measure_by_counters(asked, ratings)
+        return replace(found, notes=(*notes, *found.notes))
 
     def _app(self, mesh: Mesh, app: str, version: str = "") -> Workload:
         role = Role.RATINGS if app == "ratings" else Role.CALLER
