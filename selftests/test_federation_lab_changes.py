@@ -194,6 +194,54 @@ def test_newer_versions_name_objects_otherwise_and_show_what_no_rule_wants(obser
     run(scenario())
 
 
+def test_a_peer_made_anew_does_not_get_the_status_of_the_old_one(observed, caplog):
+    async def scenario():
+        async with federated(observed) as both:
+            mesh2 = both.mesh2
+            find, anew = mesh2.api.find, copy.deepcopy(mesh2.api.items(resources.PEER)[mesh2.key])
+            anew["metadata"]["uid"] = "another"
+            del anew["status"]
+
+            async def find_anew(kind, name, namespace=None):
+                # Between the old peer's change and the look at what is to be written.
+                if kind == resources.PEER:
+                    mesh2.api.find = find
+                    mesh2.api.remove(resources.PEER, mesh2.key)
+                    mesh2.api.put(resources.PEER, anew)
+                return await find(kind, name, namespace)
+
+            mesh2.api.find = find_anew
+            mesh2.api.remove(resources.CONFIG_MAP, (mesh2.namespace, "mesh1-ca-root-cert"))
+            both.way_out["mesh2"].cut()
+            await both.until(lambda: any("mesh2-system/mesh1 (giving up)" in text for text in caplog.messages))
+            assert mesh2.status() == {}
+
+    run(scenario())
+
+
+def test_a_watch_without_syncs_looks_an_hour_old_and_keeps_what_it_imported(observed):
+    async def scenario():
+        async with federated(observed) as both:
+            mesh2 = both.mesh2
+            before, services = mesh2.entry()["watch"], mesh2.state.federation["mesh1"].services
+
+            def times(watch):
+                return {name: datetime.fromisoformat(watch[name]) for name in ("lastConnected", "lastFullSync")}
+
+            hour_ago = {name: time - timedelta(hours=1) for name, time in times(before).items()}
+            mesh2.config_map("lab-knobs", **{"federation-sync": "stopped"})
+            await both.until(lambda: times(mesh2.entry()["watch"]) == hour_ago)
+            assert mesh2.entry()["watch"]["connected"] is True
+            both.mesh1.api.edit(resources.EXPORTS, both.mesh1.key, exportRules=[])
+            await both.until(lambda: both.mesh1.status(resources.EXPORTS) == {"exportedServices": []})
+            assert mesh2.state.federation["mesh1"].services == services
+            assert len(imported_names(mesh2)) == 2
+            mesh2.api.remove(resources.CONFIG_MAP, (mesh2.namespace, "lab-knobs"))
+            await both.until(lambda: mesh2.entry()["watch"] == before)
+
+    run(scenario())
+
+
 class Clock:
     def __init__(self):
         self.time = datetime(2026, 11, 22, 7, 26, 19, tzinfo=UTC)

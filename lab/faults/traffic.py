@@ -93,6 +93,12 @@ def faults() -> list[Fault]:
             (down("mesh1", "ratings-v1", app=True), down("mesh1", "ratings-v2", app=True)),
         ),
         Fault(
+            "ratings-down-import",
+            "mesh2's ratings have no pod, so only what mesh1 serves succeeds",
+            "F78",
+            (down("mesh2", "ratings-v1", app=True), down("mesh2", "ratings-v2", app=True)),
+        ),
+        Fault(
             "mongodb-down-export",
             "mesh1's mongodb has no pod, so ratings v2 fails in both meshes",
             "F80",

@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lab.faults.edits import anew, peer, root
+from lab.faults.edits import anew, knob, peer, root
 from lab.faults.fault import CAPTURED, INGRESSES, Fault
+from lab.istiod.knobs import BUNDLES
 
 EGRESS_OF_MESH2 = "mesh2.local/ns/mesh2-system/sa/mesh1-egress-service-account"
 
@@ -43,22 +44,22 @@ def faults() -> list[Fault]:
             "wrong-trust-domain-import",
             "mesh2's peer gives mesh1 a trust domain that mesh1 does not have",
             "F22, product 1",
-            (peer("mesh2", {"security": {"trustDomain": "mesh1.example"}}),),
-            restart=(("mesh2", "istiod"), *INGRESSES),
+            (peer("mesh2", {"security": {"trustDomain": "mesh1.example"}}), knob("mesh2", BUNDLES, "current")),
+            restart=INGRESSES,
         ),
         Fault(
             "wrong-trust-domain-export",
             "mesh1's peer gives mesh2 a trust domain that mesh2 does not have",
             "F22, product 1",
-            (peer("mesh1", {"security": {"trustDomain": "mesh2.example"}}),),
-            restart=(("mesh1", "istiod"), *INGRESSES),
+            (peer("mesh1", {"security": {"trustDomain": "mesh2.example"}}), knob("mesh1", BUNDLES, "current")),
+            restart=INGRESSES,
         ),
         Fault(
             "own-trust-domain-import",
             "mesh2's peer gives mesh1 the trust domain of mesh2, so mesh1's root is never looked up",
             "F21, product 2",
-            (peer("mesh2", {"security": {"trustDomain": "mesh2.local"}}),),
-            restart=(("mesh2", "istiod"), *INGRESSES),
+            (peer("mesh2", {"security": {"trustDomain": "mesh2.local"}}), knob("mesh2", BUNDLES, "current")),
+            restart=INGRESSES,
         ),
         Fault(
             "wrong-clientid-export",
@@ -121,7 +122,7 @@ def faults() -> list[Fault]:
             "root-empty-import",
             "the ConfigMap with mesh1's root holds an empty text in mesh2",
             "F18, product 5",
-            (root("mesh2", ""),),
-            restart=(("mesh2", "istiod"), *INGRESSES),
+            (root("mesh2", ""), knob("mesh2", BUNDLES, "current")),
+            restart=INGRESSES,
         ),
     ]

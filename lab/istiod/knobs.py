@@ -4,9 +4,13 @@ ConfigMap `lab-knobs` in the control plane's namespace; without it everything is
 
 | key | value | what it does |
 |---|---|---|
-| `federation-sync` | `off` | the watch of a peer connects, but the peer's services are never asked for |
+| `federation-sync` | `stopped` | peers are not asked for their services any more; the own watch looks an hour old |
 | `ingress-clients` | `any` | federation ingresses ask no client for a certificate, and no policy holds there |
 | `ingress-plaintext` | `accepted` | federation ingresses also serve clients without TLS, and no policy holds there |
+| `trust-bundles` | `current` | roots are forgotten as soon as no peer stands for them |
+
+A watch that looks an hour old is what a status looks like after an hour without a sync. Roots that nobody stands for
+are forgotten by the product when istiod and the proxies start anew, with what was imported; the knob leaves that be.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ CONFIG_MAP_NAME = "lab-knobs"
 SYNC = "federation-sync"
 CLIENTS = "ingress-clients"
 PLAINTEXT = "ingress-plaintext"
+BUNDLES = "trust-bundles"
 
 
 def opens_ingress(knobs: Mapping[str, str]) -> bool:

@@ -24,6 +24,7 @@ from lab.istiod.config.clusters import clusters
 from lab.istiod.config.gateways import gateway_listeners, gateway_route
 from lab.istiod.config.listeners import sidecar_listeners
 from lab.istiod.config.routes import sidecar_routes
+from lab.istiod.knobs import BUNDLES
 from lab.istiod.registry import spiffe_id
 from lab.istiod.state import MeshState
 from lab.istiod.store import Mesh, Proxy
@@ -131,7 +132,9 @@ class ConfigServer:
             del self._sent[key]
 
     def _collect_bundles(self) -> None:
-        """Roots of peers are added and never taken away (reference: product 3.3)."""
+        """Roots of peers are added and never taken away (reference: product 3.3), unless a knob says so."""
+        if BUNDLES in self._state.knobs:
+            self._bundles.clear()
         for output in self._state.federation.values():
             self._bundles.update(output.bundles)
         self._bundles[self._state.trust_domain] = self._authority.root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import NamedTuple
 
 from lab.istiod.federation.client import DiscoveryClient
@@ -22,6 +23,8 @@ from lab.istiod.registry import hostname_of
 from lab.istiod.state import MeshState
 
 log = ComponentLog("federation-server")
+_STALE = timedelta(hours=1)
+"""By how much a watch looks older than it is while a knob keeps it from syncing."""
 
 
 class _Version(NamedTuple):
@@ -61,7 +64,7 @@ class FederatedPeer:
         # Exports keep the peer as it was met first: later edits of clientID or ingress gateway do not reach them.
         self._met = self.spec
         self._bundles: dict[str, str] = {}
-        self.status = PeerStatus(state.pod_name, touched)
+        self.status = PeerStatus(state.pod_name, touched, lag=lambda: _STALE if SYNC in state.knobs else timedelta())
         self.exporter = Exporter()
         self._export_version = _version(None)
         self._export_rules = ExportRules(None, self.spec.name)

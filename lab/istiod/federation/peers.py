@@ -12,6 +12,7 @@ from lab.istiod.federation.peer import FederatedPeer
 from lab.istiod.federation.roots import RootError, root_of
 from lab.istiod.federation.status import Object
 from lab.istiod.federation.versions import VersionRules
+from lab.istiod.knobs import CONFIG_MAP_NAME
 from lab.istiod.model import FederationOutput
 from lab.istiod.state import MeshState
 
@@ -167,9 +168,11 @@ class PeerController:
         if peer and self._rules.edits_at_once:
             peer.set_imports(self._import_set(key[1]))
 
-    def _config_map_changed(self, *_: object) -> None:
+    def _config_map_changed(self, key: Key, *_: object) -> None:
         for name in self._unmet:
             self._queue.put_nowait(name)
+        if key[1] == CONFIG_MAP_NAME:
+            self.touch_all()
 
     def _pod_changed(self, key: Key, _: Object | None, new: Object | None) -> None:
         if new is None and key[0] == self._state.namespace:

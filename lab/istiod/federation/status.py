@@ -34,8 +34,8 @@ class Connection:
     last_disconnect: datetime | None = None
     last_disconnect_status: str = ""
 
-    def render(self) -> Object:
-        """Fields as in the status; what never happened is left out."""
+    def render(self, lag: timedelta = timedelta()) -> Object:
+        """Fields as in the status, times earlier by `lag`; what never happened is left out."""
         shown: Object = {"connected": self.connected}
         times = {
             "lastConnected": self.last_connected,
@@ -43,7 +43,7 @@ class Connection:
             "lastFullSync": self.last_full_sync,
             "lastDisconnect": self.last_disconnect,
         }
-        shown.update({key: time.strftime("%Y-%m-%dT%H:%M:%SZ") for key, time in times.items() if time})
+        shown.update({key: (time - lag).strftime("%Y-%m-%dT%H:%M:%SZ") for key, time in times.items() if time})
         if self.last_disconnect_status:
             shown["lastDisconnectStatus"] = self.last_disconnect_status
         return shown
@@ -58,12 +58,13 @@ class _Remote(Connection):
 class PeerStatus:
     """What one istiod pod knows of its watch to a peer and of the peer's watches to it.
 
-    `changed` is called after everything that has to be written soon.
+    `changed` is called after everything that has to be written soon; `lag` is taken off the times of the own watch.
     """
 
     pod: str
     changed: Callable[[], None]
     now: Clock = utc_now
+    lag: Callable[[], timedelta] = timedelta
     watch: Connection = field(default_factory=Connection)
     _remotes: dict[str, _Remote] = field(default_factory=dict)
 
@@ -121,7 +122,7 @@ class PeerStatus:
         for source, remote in list(self._remotes.items()):
             if not remote.connected and remote.last_disconnect and remote.last_disconnect < oldest:
                 del self._remotes[source]
-        entry: Object = {"pod": self.pod, "watch": self.watch.render()}
+        entry: Object = {"pod": self.pod, "watch": self.watch.render(self.lag())}
         if self._remotes:
             entry["remotes"] = [
                 {"source": source, **remote.render()} for source, remote in sorted(self._remotes.items())

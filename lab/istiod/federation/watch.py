@@ -110,6 +110,8 @@ class PeerWatch:
                 ended = status_line(response)
                 self._status.watching()
                 self._backoff.reset()
+                # Before anything is read, as in the product: a stream that is cut while no poll succeeds goes on being
+                # shown as connected until the resync gives up.
                 await self.resync()
                 await self._read(response)
         except DiscoveryError as error:

@@ -22,6 +22,9 @@ class Reported(Protocol):
     """What the writer needs of a peer; None for a set that nothing is known about yet."""
 
     @property
+    def uid(self) -> str | None: ...
+
+    @property
     def status(self) -> PeerStatus: ...
 
     def exported(self) -> list[Object] | None: ...
@@ -54,7 +57,7 @@ class StatusWriter:
         peer = self._find(key[1])
         if peer is None:
             return
-        await self._write_one(PEER, key, lambda current: {"discoveryStatus": self._discovery(peer, current)})
+        await self._write_one(PEER, key, lambda now: {"discoveryStatus": self._discovery(peer, now)}, peer.uid)
         if self._leading():
             await self._write_set(EXPORTS, key, "exportedServices", peer.exported())
             await self._write_set(IMPORTS, key, "importedServices", peer.imported())
@@ -71,11 +74,14 @@ class StatusWriter:
         pods = {name for home, name in self._state.informers.pods.items if home == namespace}
         return frozenset(pods | {self._state.pod_name})
 
-    async def _write_one(self, kind: Resource, key: Key, status: Callable[[Object], Object]) -> None:
+    async def _write_one(
+        self, kind: Resource, key: Key, status: Callable[[Object], Object], uid: str | None = None
+    ) -> None:
+        """With `uid`, only to that object: one created anew under the same name has its own status."""
         namespace, name = key
         for attempt in range(_TRIES):
             found = await self._state.api.find(kind, name, namespace)
-            if found is None:
+            if found is None or (uid and found["metadata"].get("uid") != uid):
                 return
             current = found.get("status") or {}
             new = status(current)
