@@ -2,6 +2,7 @@
 
 expected    what each fault has to lead to
 bench       a provisioned lab, broken and mended
+code        the version of the project that a result is of
 suite       one run of the suite, and what came of it
 verdict     what came of it, held against what was expected
 run         all faults, several labs side by side

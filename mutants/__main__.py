@@ -10,7 +10,7 @@ from pathlib import Path
 from mutants.expected import EXPECTED, QUICK
 from mutants.run import Row, run_faults, run_healthy
 from mutants.suite import Outcome
-from mutants.table import line, page, totals
+from mutants.table import line, totals, write_green, write_table
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,23 +22,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("faults", nargs="*", metavar="NAME", help="which faults (default: all)")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
-    parser.add_argument("--healthy", type=int, metavar="N", help="no fault: the suite has to be green N times in a row")
+    parser.add_argument("--healthy", type=int, metavar="N", help="no fault: the main job has to be green N times")
     parser.add_argument(
         "--jobs", type=int, metavar="N", default=os.cpu_count() or 1, help="labs at a time (%(default)s)"
     )
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the table as a page of documentation")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="also write what came of it into a page of documentation"
+    )
     parser.add_argument("--results", type=Path, metavar="DIR", help="keep what each run said here")
-    parser.add_argument("--resume", action="store_true", help="judge what is in --results already, run only the others")
+    parser.add_argument(
+        "--resume", action="store_true", help="judge what the same commit left in --results, run the others"
+    )
     return parser
 
 
-def _healthy(times: int, results: Path | None) -> int:
+def _healthy(times: int, results: Path | None, page: Path | None) -> int:
     def show(number: int, outcome: Outcome) -> None:
-        what = ", ".join(sorted(outcome.failed)) or outcome.cause or "green"
-        print(f"healthy run {number} of {times}: {what} ({outcome.seconds:.1f} s)", flush=True)
+        tests = outcome.tests
+        wrong = [*sorted(tests.failed), *(f"{test} skipped" for test in sorted(tests.skipped)), outcome.cause]
+        what = "green" if outcome.green else ", ".join(filter(None, wrong)) or "no test passed"
+        print(f"healthy run {number} of {times}: {what} ({tests.seconds:.1f} s)", flush=True)
 
-    green = run_healthy(times, show, results)
+    outcomes = run_healthy(times, show, results)
+    green = sum(outcome.green for outcome in outcomes)
     print(f"green {green} times in a row, asked for {times}")
+    if page:
+        write_green(page, outcomes, times)
     return 0 if green == times else 1
 
 
@@ -47,8 +56,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.faults) - EXPECTED.keys():
         parser.error(f"no fault {', '.join(sorted(unknown))}; `python -m lab fault --list` names all")
+    if arguments.healthy is not None and arguments.healthy < 1:
+        parser.error("--healthy: at least 1 run")
     if arguments.healthy is not None:
-        return _healthy(arguments.healthy, arguments.results)
+        return _healthy(arguments.healthy, arguments.results, arguments.write)
     faults = arguments.faults or list(QUICK if arguments.quick else EXPECTED)
 
     def show(row: Row) -> None:
@@ -57,7 +68,7 @@ def main() -> int:
     rows = run_faults(faults, arguments.jobs, show, arguments.results, arguments.resume)
     print(totals(rows))
     if arguments.write:
-        arguments.write.write_text(page(rows))
+        write_table(arguments.write, rows)
     return 0 if all(row.judgement.verdict.good for row in rows) else 1
 
 

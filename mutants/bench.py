@@ -1,11 +1,12 @@
-"""A fresh lab with the scenario installed, to be broken."""
+"""A fresh lab, to be broken: with the scenario installed, or bare."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fixtures.clusters import embedded_lab
@@ -19,15 +20,21 @@ _SETTLE = 60.0  # seconds that watches and sets of a healthy lab may take; they 
 
 
 @contextlib.contextmanager
-def provisioned_lab() -> Iterator[tuple[Path, Path]]:
-    """The kubeconfigs of mesh1 and mesh2; the lab is gone when this block ends.
+def bare_lab() -> Iterator[tuple[Path, Path]]:
+    """The kubeconfigs of mesh1 and mesh2 of a lab with nothing but operators; it is gone when this block ends.
 
-    Raises RuntimeError where the lab does not come up, ProvisionError where the scenario does not.
+    Raises RuntimeError where the lab does not come up.
     """
-    with contextlib.ExitStack() as stack:
-        progress = Progress(stack.enter_context(open(os.devnull, "w")), live=False)
-        kubeconfigs = stack.enter_context(embedded_lab(progress))
+    with open(os.devnull, "w") as nowhere, embedded_lab(Progress(nowhere, live=False)) as kubeconfigs:
+        yield kubeconfigs
+
+
+@contextlib.contextmanager
+def provisioned_lab() -> Iterator[tuple[Path, Path]]:
+    """The same with the scenario installed; raises ProvisionError where that does not come up."""
+    with bare_lab() as kubeconfigs:
         with contextlib.ExitStack() as closed:
+            progress = Progress(closed.enter_context(open(os.devnull, "w")), live=False)
             clusters = {name: Cluster(name, path) for name, path in zip(("mesh1", "mesh2"), kubeconfigs, strict=True)}
             for cluster in clusters.values():
                 closed.callback(cluster.close)
@@ -35,11 +42,29 @@ def provisioned_lab() -> Iterator[tuple[Path, Path]]:
         yield kubeconfigs
 
 
-def inject(fault: str, kubeconfigs: tuple[Path, Path]) -> None:
-    """Puts a fault of the lab's catalogue in force; raises LabError, ApiError."""
+def inject(fault: str, kubeconfigs: tuple[Path, Path], rate: float) -> None:
+    """Puts a fault of the lab's catalogue in force; api-* ones for this share of requests. LabError, ApiError."""
 
     async def act() -> None:
-        async with RunningLab(kubeconfigs[0].parent.parent) as lab:
+        async with RunningLab(_directory(kubeconfigs), rate) as lab:
             await CATALOGUE[fault].inject(lab)
 
     asyncio.run(act())
+
+
+def spoiled(kubeconfigs: tuple[Path, Path]) -> Mapping[str, int]:
+    """How many requests the API servers of both meshes spoilt since the fault, by each kind that they were told to."""
+
+    async def look() -> Mapping[str, int]:
+        found: Counter[str] = Counter()
+        async with RunningLab(_directory(kubeconfigs)) as lab:
+            for api in lab.clusters.values():
+                switch = await api.request("GET", "/lab/faults")
+                found.update({kind: switch["made"].get(kind, 0) for kind in switch["kinds"]})
+        return found
+
+    return asyncio.run(look())
+
+
+def _directory(kubeconfigs: tuple[Path, Path]) -> Path:
+    return kubeconfigs[0].parent.parent

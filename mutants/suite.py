@@ -1,4 +1,4 @@
-"""One run of the suite on a federation that is installed, and what came of it."""
+"""One run of the suite, and what came of it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mutants.code import Code
+
 ROOT = Path(__file__).parent.parent
-_SECONDS = 240  # for one run; on a broken federation it takes about half a minute
+UNKNOWN = "unknown"
+"""What is named as the cause where the diagnosis could not look at everything and saw nothing broken."""
+_SECONDS = 300  # for one run; on a broken federation it takes about half a minute
 _DIAGNOSIS_SECONDS = 60
 _OUTCOME = "outcome.json"
-_ARGUMENTS = (
-    *("-p", "no:cacheprovider", "-q", "--federation-adopt", "--federation-settle", "4"),
-    *("--split-margin", "10", "tests"),
-)
+_QUIET = ("-p", "no:cacheprovider", "-q")
+_MARGIN = ("--split-margin", "10")
+_KEPT = ("--federation-keep", "always")  # the diagnosis looks at what is there afterwards
+ADOPTING = (*_QUIET, "--federation-adopt", "--federation-settle", "4", *_MARGIN)
+"""Verifies what is installed, with short waits."""
+PROVISIONING = (*_QUIET, *_KEPT, *_MARGIN)
+"""Installs everything and leaves it."""
+EMBEDDED = (*_QUIET, "--federation-clusters", "embedded")
+"""The main job as it is run without any option."""
 
 
 class RunBroken(Exception):
@@ -26,38 +35,61 @@ class RunBroken(Exception):
 
 
 @dataclass(frozen=True)
+class Results:
+    """Ids of requirements, `FED-001`, or `FED-001[mesh1]` where a test is run for each mesh; see `results`."""
+
+    failed: frozenset[str]
+    passed: frozenset[str]
+    skipped: frozenset[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of one run.
 
-    failed: ids of the requirements whose tests did not pass, `FED-001`, or `FED-001[mesh1]` where a test is run for
-    each mesh; cause, side: what the diagnosis named, '' for nothing; seconds: how long the tests took.
+    tests: what they came to; cause, side: what the diagnosis named, '' for nothing; code: what was run.
     """
 
-    failed: frozenset[str]
+    tests: Results
     cause: str
     side: str
-    seconds: float
+    code: Code
+
+    @property
+    def green(self) -> bool:
+        """Every test passed, none was skipped, and the diagnosis found every link of the chain in order."""
+        return bool(self.tests.passed) and not (self.tests.failed or self.tests.skipped or self.cause)
 
     def save(self, directory: Path) -> None:
         """Keeps it beside what the run said."""
-        (directory / _OUTCOME).write_text(json.dumps({**asdict(self), "failed": sorted(self.failed)}))
+        (directory / _OUTCOME).write_text(json.dumps(asdict(self), default=sorted))
 
     @classmethod
     def load(cls, directory: Path) -> Outcome | None:
-        """What `save` kept; None where there is nothing."""
+        """What `save` kept; None where there is nothing, or something that an older version kept."""
         path = directory / _OUTCOME
         if not path.is_file():
             return None
-        kept = json.loads(path.read_text())
-        return cls(frozenset(kept["failed"]), kept["cause"], kept["side"], kept["seconds"])
+        try:
+            kept = json.loads(path.read_text())
+            tests = kept["tests"]
+            sets = {name: frozenset(tests[name]) for name in ("failed", "passed", "skipped")}
+            return cls(Results(**sets, seconds=tests["seconds"]), kept["cause"], kept["side"], Code(**kept["code"]))
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
-def run_suite(kubeconfigs: tuple[Path, Path], directory: Path) -> Outcome:
-    """Runs the suite in adopt mode, with short waits; `directory` gets what it said. Raises RunBroken."""
+def run_suite(arguments: Sequence[str], directory: Path, kubeconfigs: tuple[Path, Path] | None) -> Outcome:
+    """Runs the suite on these clusters, on a lab of its own without; `directory` gets what it said.
+
+    The cause is what the run names if it fails. If not, the clusters are diagnosed, as far as there are any left.
+    Raises RunBroken.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     junit = directory / "junit.xml"
     # No --federation-report: gathering evidence costs more than all the tests.
-    command = [sys.executable, "-m", "pytest", *_on(kubeconfigs), *_ARGUMENTS, "--junit-xml", str(junit)]
+    command = [sys.executable, "-m", "pytest", *on(kubeconfigs), *arguments, "tests", "--junit-xml", str(junit)]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
@@ -65,14 +97,17 @@ def run_suite(kubeconfigs: tuple[Path, Path], directory: Path) -> Outcome:
     (directory / "output.txt").write_text(done.stdout + done.stderr)
     if done.returncode not in (0, 1):
         raise RunBroken(f"pytest ended with {done.returncode}: {_last(done.stdout + done.stderr)}")
-    failed, seconds = results(junit.read_text())
-    cause, side = said_cause(done.stdout) if failed else found_cause(diagnosis(kubeconfigs))
-    return Outcome(failed, cause, side, seconds)
+    tests = results(junit.read_text())
+    if tests.failed:
+        cause, side = said_cause(done.stdout)
+    else:
+        cause, side = found_cause(diagnosis(kubeconfigs)) if kubeconfigs else ("", "")
+    return Outcome(tests, cause, side, Code.now())
 
 
 def diagnosis(kubeconfigs: tuple[Path, Path]) -> Mapping:
     """What `python -m harness.diagnosis` says, without the suite. Raises RunBroken."""
-    command = [sys.executable, "-m", "harness.diagnosis", *_on(kubeconfigs), "--weights", "50/50", "--json"]
+    command = [sys.executable, "-m", "harness.diagnosis", *on(kubeconfigs), "--weights", "50/50", "--json"]
     try:
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=_DIAGNOSIS_SECONDS, check=False
@@ -84,7 +119,10 @@ def diagnosis(kubeconfigs: tuple[Path, Path]) -> Mapping:
         raise RunBroken(f"the diagnosis ended with {done.returncode}: {_last(done.stderr)}") from None
 
 
-def _on(kubeconfigs: tuple[Path, Path]) -> list[str]:
+def on(kubeconfigs: tuple[Path, Path] | None) -> list[str]:
+    """The options that name the clusters."""
+    if kubeconfigs is None:
+        return []
     return ["--mesh1-kubeconfig", str(kubeconfigs[0]), "--mesh2-kubeconfig", str(kubeconfigs[1])]
 
 
@@ -92,20 +130,25 @@ def _last(text: str) -> str:
     return " / ".join(text.strip().splitlines()[-5:])
 
 
-def results(junit: str) -> tuple[frozenset[str], float]:
-    """Failed requirements, as of Outcome, and the seconds of all tests, from JUnit XML with `requirement` properties.
+def results(junit: str) -> Results:
+    """From JUnit XML with `requirement` properties; `seconds` is the time of all tests.
 
-    A test that failed and has no requirement is listed by its name.
+    A test without a requirement is listed by its name. One that is reported twice, as subtests are, counts as what is
+    worst: failed, skipped, passed.
     """
-    failed, seconds = set(), 0.0
+    failed, passed, skipped, seconds = set(), set(), set(), 0.0
     for case in ElementTree.fromstring(junit).iter("testcase"):
         seconds += float(case.get("time", 0))
-        if case.find("failure") is None and case.find("error") is None:
-            continue
         name, _, parameter = case.get("name", "").partition("[")
         properties = {entry.get("name"): entry.get("value", "") for entry in case.iter("property")}
-        failed.add(properties.get("requirement", name) + (f"[{parameter}" if parameter else ""))
-    return frozenset(failed), seconds
+        test = properties.get("requirement", name) + (f"[{parameter}" if parameter else "")
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed.add(test)
+        elif case.find("skipped") is not None:
+            skipped.add(test)
+        else:
+            passed.add(test)
+    return Results(frozenset(failed), frozenset(passed - failed - skipped), frozenset(skipped - failed), seconds)
 
 
 def said_cause(output: str) -> tuple[str, str]:
@@ -116,5 +159,7 @@ def said_cause(output: str) -> tuple[str, str]:
 
 
 def found_cause(found: Mapping) -> tuple[str, str]:
-    """The same from the JSON of `harness.diagnosis`."""
+    """The same from the JSON of `harness.diagnosis`; UNKNOWN where it is not sure that all is well."""
+    if not found.get("cause") and found.get("state") != "ok":
+        return UNKNOWN, ""
     return found.get("cause", ""), found.get("side", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mutants.suite import Outcome
+from mutants.suite import Outcome, Results
 
 
 @dataclass(frozen=True)
@@ -13,10 +13,11 @@ class Expected:
     """What a fault has to lead to.
 
     must: requirements whose tests are meant for the fault, all of which have to fail; may: those that fail with them,
-    or not, since what they check depends on it. Both name a requirement, or with `[mesh1]` its test in one mesh only.
+    or not, since what they check depends on it. Both name a requirement, which means its tests in both meshes, or with
+    `[mesh1]` its test in one mesh only.
     causes: what the diagnosis may name, the best first; () where nothing is to be named, and '' for "or nothing".
     side: the mesh to put right, '' for either. A fault with nothing in `must` has to be withstood: the suite stays
-    green. why: for readers of the table, where the row is not plain.
+    green and skips nothing. why: for readers of the table, where the row is not plain.
     """
 
     must: tuple[str, ...]
@@ -53,11 +54,19 @@ def covers(listed: str, failed: str) -> bool:
     return failed == listed or failed.startswith(f"{listed}[")
 
 
+def _all_failed(entry: str, tests: Results) -> bool:
+    """Whether every test the entry speaks of failed; one that no test belongs to did not."""
+    others = any(covers(entry, test) for test in tests.passed | tests.skipped)
+    return not others and any(covers(entry, test) for test in tests.failed)
+
+
 def judge(expected: Expected, outcome: Outcome) -> Judgement:
     """Tests first, then the cause: a cause is of no use where the wrong tests fail."""
-    missed = tuple(entry for entry in expected.must if not any(covers(entry, failed) for failed in outcome.failed))
+    tests = outcome.tests
+    missed = tuple(entry for entry in expected.must if not _all_failed(entry, tests))
     allowed = (*expected.must, *expected.may)
-    surplus = tuple(sorted(test for test in outcome.failed if not any(covers(entry, test) for entry in allowed)))
+    wrong = tests.failed if expected.must else tests.failed | tests.skipped
+    surplus = tuple(sorted(test for test in wrong if not any(covers(entry, test) for entry in allowed)))
     if missed:
         return Judgement(Verdict.SURVIVED, missed, surplus)
     if surplus:

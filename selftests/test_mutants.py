@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.diagnosis.causes import CAUSES
 from harness.report.catalogue import catalogue
 from lab.faults import CATALOGUE
-from mutants.expected import EXPECTED, QUICK
-from mutants.run import run_fault
-from mutants.suite import Outcome, found_cause, results, said_cause
-from mutants.table import line
+from mutants import run
+from mutants.code import Code
+from mutants.expected import EXPECTED, QUICK, RATES
+from mutants.run import Row, run_fault
+from mutants.suite import UNKNOWN, Outcome, Results, RunBroken, found_cause, results, said_cause
+from mutants.table import line, write_green, write_table
 from mutants.verdict import Expected, Verdict, covers, judge
 
 JUNIT = """<testsuites><testsuite>
@@ -28,26 +32,78 @@ JUNIT = """<testsuites><testsuite>
 EXPECTATION = Expected(("FED-001[mesh1]",), ("wrong-client-id",), "mesh2", ("SPLIT-001",))
 
 
-def outcome(*failed: str, cause: str = "wrong-client-id", side: str = "mesh2") -> Outcome:
-    return Outcome(frozenset(failed), cause, side, 1.0)
+CODE = Code("0123456789abcdef", clean=True)
 
 
-def test_failures_and_errors_are_named_by_requirement_and_mesh():
-    assert results(JUNIT) == ({"FED-001[mesh1]", "FED-003", "test_unnamed"}, 3.0)
+def outcome(
+    *failed: str,
+    cause: str = "wrong-client-id",
+    side: str = "mesh2",
+    passed: tuple[str, ...] = ("FED-003",),
+    **more: Any,
+) -> Outcome:
+    tests = Results(frozenset(failed), frozenset(passed), frozenset(more.get("skipped", ())), 1.0)
+    return Outcome(tests, cause, side, more.get("code", CODE))
+
+
+def test_failures_errors_and_skips_are_named_by_requirement_and_mesh():
+    found = results(JUNIT)
+    assert found.failed == {"FED-001[mesh1]", "FED-003", "test_unnamed"}
+    assert (found.passed, found.skipped, found.seconds) == ({"FED-001[mesh2]"}, {"FED-004"}, 3.0)
 
 
 def test_what_came_of_a_run_is_kept_and_found_again(tmp_path):
     assert Outcome.load(tmp_path) is None
-    kept = outcome("FED-001[mesh1]", "SPLIT-001")
+    kept = outcome("FED-001[mesh1]", "SPLIT-001", skipped=("SPLIT-002",))
     kept.save(tmp_path)
     assert Outcome.load(tmp_path) == kept
+    (tmp_path / "outcome.json").write_text('{"failed": [], "cause": "", "side": "", "seconds": 1.0}')
+    assert Outcome.load(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "now", "same"),
+    [
+        (CODE, CODE, True),
+        (CODE, Code("fedcba9876543210", clean=True), False),
+        (Code(CODE.commit, clean=False), CODE, False),
+        (Code(CODE.commit, clean=False), Code(CODE.commit, clean=False), False),
+        (Code("", clean=True), Code("", clean=True), False),
+    ],
+)
+def test_only_results_of_the_same_commit_are_judged_again(monkeypatch, tmp_path, kept, now, same):
+    def rerun(*_: object) -> Outcome:
+        raise RunBroken("was run again")
+
+    monkeypatch.setattr(Code, "now", lambda: now)
+    monkeypatch.setattr(run, "_on_broken_federation", rerun)
+    directory = tmp_path / "wrong-clientid-export"
+    directory.mkdir()
+    outcome("FED-001[mesh2]", code=kept).save(directory)
+    row = run_fault("wrong-clientid-export", tmp_path, resume=True)
+    assert (row.outcome is not None) == same
+    assert row.problem == ("" if same else "RunBroken: was run again")
+
+
+def test_a_green_run_fails_nothing_skips_nothing_and_names_nothing():
+    assert outcome(cause="", side="").green
+    assert not outcome("FED-001[mesh1]", cause="").green
+    assert not outcome(cause="", skipped=("FED-001[mesh1]",)).green
+    assert not outcome(cause="", passed=()).green
+    assert not outcome(cause=UNKNOWN).green
 
 
 def test_the_cause_is_read_from_what_the_suite_says_and_from_a_diagnosis():
     said = "x\ncause: The gateway of mesh1 [sic] has no pod. [gateway-down]\nside: mesh1\nremedy: y [no]\n"
     assert said_cause(said) == ("gateway-down", "mesh1")
     assert said_cause("cause: none, every link of the chain is in order now\n") == ("", "")
-    assert found_cause({"cause": "gateway-down", "side": "mesh1"}) == ("gateway-down", "mesh1")
+    found = {"state": "broken", "cause": "gateway-down", "side": "mesh1"}
+    assert found_cause(found) == ("gateway-down", "mesh1")
+
+
+@pytest.mark.parametrize(("state", "cause"), [("ok", ""), ("unknown", UNKNOWN), (None, UNKNOWN)])
+def test_not_everything_looked_at_is_not_well(state, cause):
+    assert found_cause({"state": state, "cause": "", "side": ""}) == (cause, "")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +129,14 @@ def test_a_requirement_without_a_mesh_stands_for_its_tests_in_both():
     assert not covers("FED-001[mesh1]", "FED-001")
 
 
+def test_a_requirement_without_a_mesh_demands_its_tests_in_both():
+    both = Expected(("FED-001",), ("wrong-client-id",))
+    assert judge(both, outcome("FED-001[mesh1]", "FED-001[mesh2]")).verdict is Verdict.KILLED
+    assert judge(both, outcome("FED-001[mesh1]", passed=("FED-001[mesh2]",))).missed == ("FED-001",)
+    assert judge(both, outcome("FED-001[mesh1]", skipped=("FED-001[mesh2]",))).missed == ("FED-001",)
+    assert judge(both, outcome("FED-002[mesh1]")).missed == ("FED-001",)
+
+
 def test_what_was_missed_and_what_was_too_much_is_said():
     judgement = judge(EXPECTATION, outcome("FED-004"))
     assert (judgement.missed, judgement.surplus) == (("FED-001[mesh1]",), ("FED-004",))
@@ -83,6 +147,8 @@ def test_a_fault_to_be_withstood_leaves_the_suite_green():
     assert judge(calm, outcome(cause="", side="")).verdict is Verdict.WITHSTOOD
     assert judge(calm, outcome("FED-001[mesh1]", cause="", side="")).verdict is Verdict.WRONG_TESTS
     assert judge(calm, outcome(cause="gateway-down")).verdict is Verdict.WRONG_CAUSE
+    assert judge(calm, outcome(cause=UNKNOWN)).verdict is Verdict.WRONG_CAUSE
+    assert judge(calm, outcome(cause="", skipped=("FED-004",))).verdict is Verdict.WRONG_TESTS
 
 
 def test_every_fault_of_the_lab_has_an_expectation_that_the_suite_can_meet():
@@ -93,6 +159,25 @@ def test_every_fault_of_the_lab_has_an_expectation_that_the_suite_can_meet():
         assert {cause for cause in expected.causes if cause} <= CAUSES.keys(), name
         assert expected.must or expected.why, f"{name}: what is to be withstood says why"
     assert set(QUICK) <= EXPECTED.keys()
+    assert RATES.keys() == {name for name in CATALOGUE if CATALOGUE[name].api}
+
+
+def test_the_page_says_of_which_commit_it_is_and_keeps_what_is_said_of_green_runs(tmp_path):
+    target = tmp_path / "faults.md"
+    rows = [Row("wrong-clientid-export", judge(EXPECTATION, outcome("FED-001[mesh1]")), outcome(), "", 1.0)]
+    write_table(target, rows)
+    table = target.read_text()
+    assert "1 killed, at commit 0123456789ab." in table
+    write_green(target, [outcome(cause="")] * 3, 4)
+    assert "3 of 4 green in a row" in target.read_text()
+    write_green(target, [outcome(cause="", code=Code(CODE.commit, clean=False))], 1)
+    text = target.read_text()
+    assert text.startswith(table)
+    assert "1 of 1 green in a row" in text
+    assert "median 1.0 s, commit 0123456789ab with changes." in text
+    assert "3 of 4" not in text
+    write_table(target, rows)
+    assert target.read_text() == text
 
 
 def test_weights_that_are_not_those_asked_for_are_noticed_in_a_lab_and_their_cause_is_named(tmp_path):
