@@ -1,6 +1,6 @@
 """The federation discovery request, made the way istiod makes it: through the mesh's own egress gateway.
 
-Positive control of the negative tests: when a stranger is refused, this request over the same path is answered.
+Positive control of refusals at the discovery port: a stranger is refused, this request over the same path is answered.
 """
 
 from __future__ import annotations

@@ -15,14 +15,19 @@ from typing import Any
 import pytest
 
 from harness import kinds
+from harness.dataplane import stranger_at
 from harness.envoy import AccessLine, parse_access_line
+from harness.installed import closed_ports
+from harness.mesh import SERVICE_PORT
+from harness.provision import adopted
+from harness.transport import ClusterError
 from lab.faults import CATALOGUE
 from lab.faults.changes import Change, Ledger
 from lab.faults.fault import Fault
 from lab.running import RunningLab
 from lab.supervisor import LabError, command
 from selftests.conftest import OBSERVED
-from selftests.support.federation import SETS, LiveFederation
+from selftests.support.federation import SETS, LiveFederation, in_force
 from selftests.support.lab import start_lab, stop_lab
 
 CAPTURED = sorted(path.name for path in (OBSERVED / "faults").iterdir())
@@ -46,21 +51,6 @@ def federation(directory: Path) -> Iterator[LiveFederation]:
     found = LiveFederation(directory)
     yield found
     found.close()
-
-
-@contextlib.contextmanager
-def in_force(directory: Path, fault: Fault) -> Iterator[None]:
-    """The fault is in force within this block."""
-
-    async def run(step: str) -> None:
-        async with RunningLab(directory) as lab:
-            await getattr(fault, step)(lab)
-
-    asyncio.run(run("inject"))
-    try:
-        yield
-    finally:
-        asyncio.run(run("revert"))
 
 
 def view(status: Any, pod_ends: bool = False) -> Any:
@@ -221,6 +211,21 @@ def test_strangers_are_let_in_only_while_the_fault_is_in_force(directory, federa
         federation.until(lambda: ask(federation, STRANGERS[name]()), b"HTTP/1.1 200 OK")
         federation.until(federation.healthy, True)
     federation.until(lambda: ask(federation, STRANGERS[name]()), b"")
+    federation.until(federation.healthy, True)
+
+
+def test_without_exports_nobody_is_there_to_refuse_a_stranger(directory, federation):
+    federation.until(federation.healthy, True)
+    mesh1, mesh2 = adopted(federation.clusters).meshes
+    assert closed_ports(mesh1) == []
+    met = stranger_at(mesh1, mesh2, SERVICE_PORT)
+    assert met.refused.shown == ("spiffe://mesh1.local/ns/mesh1-system/sa/mesh2-ingress-service-account",)
+    assert met.gateway in met.refused.shown
+    with in_force(directory, CATALOGUE["export-set-misnamed"]):
+        federation.until(lambda: len(closed_ports(mesh1)), 1)
+        assert "no TLS server for 15443" in closed_ports(mesh1)[0]
+        with pytest.raises(ClusterError, match="so nobody was refused"):
+            stranger_at(mesh1, mesh2, SERVICE_PORT)
     federation.until(federation.healthy, True)
 
 

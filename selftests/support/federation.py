@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from harness.mesh import MESH1, MESH2, MeshNames
 from harness.probe import look_at
 from harness.progress import Progress
 from harness.provision import Provisioner
+from lab.faults.fault import Fault
+from lab.running import RunningLab
 
 NAMES: dict[str, MeshNames] = {"mesh1": MESH1, "mesh2": MESH2}
 SETS = {"mesh1": kinds.EXPORTS, "mesh2": kinds.IMPORTS}
@@ -29,6 +32,21 @@ _DEADLINE = 60.0
 _PROBES = 12
 
 Pages = frozenset[tuple[int, str]]
+
+
+@contextlib.contextmanager
+def in_force(directory: Path, fault: Fault) -> Iterator[None]:
+    """The fault is in force within this block."""
+
+    async def run(step: str) -> None:
+        async with RunningLab(directory) as lab:
+            await getattr(fault, step)(lab)
+
+    asyncio.run(run("inject"))
+    try:
+        yield
+    finally:
+        asyncio.run(run("revert"))
 
 
 class LiveFederation:
@@ -80,16 +98,25 @@ class LiveFederation:
 
     def ratings_calls(self, mark: str) -> list[AccessLine]:
         """What reviews' sidecar logged of its calls of ratings for the probes with this mark."""
-        mesh2 = self.clusters["mesh2"]
         namespace = MESH2.app_namespace
-        pods = mesh2.list(kinds.POD, namespace, "app=reviews,version=v3")
+        pods = self.clusters["mesh2"].list(kinds.POD, namespace, "app=reviews,version=v3")
+        found = [line for pod in pods for line in self._lines("mesh2", namespace, pod["metadata"]["name"])]
+        ours = [line for line in found if line.user_agent.startswith(f"probe/{mark}/")]
+        return [line for line in ours if line.path.startswith("/ratings/")]
+
+    def gateway(self, mesh: str) -> list[AccessLine]:
+        """The last lines on the way between the meshes: of mesh1's federation ingress, of mesh2's egress."""
+        names = NAMES[mesh]
+        label = names.ingress_gateway if mesh == "mesh1" else names.egress_gateway
         found = []
-        for pod in pods:
-            name = pod["metadata"]["name"]
-            Proxy(mesh2, namespace, name).write_logs()
-            with contextlib.closing(mesh2.logs(namespace, name, "istio-proxy", tail=100)) as lines:
-                found += [line for text in lines if f"probe/{mark}/" in text and (line := parse_access_line(text))]
-        return [line for line in found if line.path.startswith("/ratings/")]
+        for pod in self.clusters[mesh].list(kinds.POD, names.system_namespace, f"app={label}"):
+            found += self._lines(mesh, names.system_namespace, pod["metadata"]["name"])
+        return found
+
+    def _lines(self, mesh: str, namespace: str, pod: str) -> list[AccessLine]:
+        Proxy(self.clusters[mesh], namespace, pod).write_logs()
+        with contextlib.closing(self.clusters[mesh].logs(namespace, pod, "istio-proxy", tail=100)) as lines:
+            return [line for text in lines if (line := parse_access_line(text))]
 
     def istiod_log(self, mesh: str) -> list[str]:
         """Lines of a mesh's istiods."""
