@@ -100,9 +100,18 @@ def test_a_failed_setup_leaves_evidence(tmp_path: Path) -> None:
     assert run.done.returncode == pytest.ExitCode.TESTS_FAILED, run.done.stdout
     assert (run.report / "evidence" / "index.yaml").is_file(), run.done.stdout
     named = {entry["file"] for entry in run.content["evidence"]}
-    assert "evidence/diagnosis.yaml" in named
+    assert {"evidence/index.yaml", "evidence/diagnosis.yaml"} <= named
     assert f"evidence: {run.report / 'evidence'}" in run.done.stdout
     assert run.results()["INSTALL-001"][0] == "failed"
+
+
+def test_where_evidence_cannot_be_kept_the_cause_is_told_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "report" / "evidence").mkdir(parents=True)
+    (tmp_path / "report" / "evidence" / "mine.txt").write_text("mine")
+    run = Run(tmp_path, SETUP_FAILS)
+    assert "gathering evidence failed: FileExistsError" in run.done.stdout
+    assert "cause: " in run.done.stdout
+    assert (run.report / "evidence" / "mine.txt").read_text() == "mine"
 
 
 def test_what_an_earlier_test_asked_of_the_split_is_no_cause(tmp_path: Path) -> None:

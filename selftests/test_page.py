@@ -79,7 +79,11 @@ def full_record() -> RunRecord:
         "seconds": 1.0,
         "links": [{"name": "API", "side": "both", "state": "unknown", "looked_at": "/version", "seen": "Forbidden"}],
     }
-    record.evidence = [{"file": "evidence/mesh1/peer.yaml", "what": "peer", "mesh": "mesh1", "bytes": 12}]
+    times = {"first": "2026-01-01T00:00:03.000Z", "last": "2026-01-01T00:01:07.000Z"}
+    record.evidence = [
+        {"file": "evidence/mesh1/peer.yaml", "what": "peer", "mesh": "mesh1", "bytes": 12},
+        {"file": "evidence/mesh1/logs/a.log", "what": "access log", "mesh": "mesh1", "bytes": 99, "cut": True, **times},
+    ]
     return record
 
 
@@ -124,6 +128,12 @@ def test_links_lead_only_into_the_page_or_beside_it(content):
     found = Tree(page({**content, "evidence": [{"file": file, "what": "w"} for file in files]}))
     links = [attributes["href"] for name, attributes, _ in found.elements if name == "a"]
     assert [link for link in links if not link.startswith("#")] == ["evidence/a.yaml"]
+
+
+def test_a_log_says_from_when_to_when_it_goes_and_that_it_was_cut(content):
+    text = page(content)
+    assert "access log, 00:00:03 to 00:01:07, <strong>cut</strong></p>" in text
+    assert ">peer</p>" in text
 
 
 def test_every_link_into_the_page_has_its_target(tree):

@@ -50,6 +50,14 @@ def test_only_boxes_made_for_it_scroll_sideways(tmp_path, text, width):
     assert int(browsed(tmp_path, opened, width, "page.documentElement.scrollWidth")) <= width
 
 
+def test_causes_and_evidence_are_in_view_on_a_phone(tmp_path, text):
+    opened = text.replace("<details", "<details open")
+    question = "[...page.querySelectorAll('.diagnosis, .evidence')].map(t => t.scrollWidth > t.parentNode.clientWidth)"
+    answers = browsed(tmp_path, opened, 360, question).split(",")
+    assert len(answers) >= 3
+    assert set(answers) == {"false"}
+
+
 def test_it_is_dark_where_dark_is_preferred(tmp_path, text):
     question = "view.getComputedStyle(page.body).backgroundColor"
     light = browsed(tmp_path, text, 800, question, "--blink-settings=preferredColorScheme=1")

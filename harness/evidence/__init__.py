@@ -19,7 +19,7 @@ proxies     slices of an Envoy's configuration
 istiod      what istiod keeps in memory
 """
 
-from harness.evidence.files import Entry, Index, discard
+from harness.evidence.files import INDEX, Entry, Index, discard
 from harness.evidence.gather import collect
 
-__all__ = ["Entry", "Index", "collect", "discard"]
+__all__ = ["INDEX", "Entry", "Index", "collect", "discard"]

@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
-    """What was gathered: files in the order of writing, and what could not be read, a sentence each.
+    """What was gathered: files of both meshes first, then by name, and what could not be read, a sentence each.
 
     complete: False while it is being gathered, which remains where that was cut short.
     """
@@ -140,6 +140,11 @@ class Store:
         """Says what could not be read."""
         with self._lock:
             self.missing.append(redacted_text(" ".join(sentence.split()))[:500])
+
+    def index(self, since: datetime, until: datetime) -> Index:
+        """Of all that was written, which is whole now."""
+        files = sorted(self.files, key=lambda entry: (entry.mesh != "both", entry.file))
+        return Index(self.directory, since, until, self.limit, tuple(files), tuple(sorted(self.missing)), True)
 
     def write_index(self, index: Index) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,7 @@ def collect(
         ]
         for task in tasks:
             task.result()
-    index = Index(directory, since, datetime.now(UTC), limit_bytes, tuple(store.files), tuple(store.missing), True)
+    index = store.index(since, datetime.now(UTC))
     store.write_index(index)
     return index
 

@@ -73,6 +73,7 @@ def service_graph(edges: list[Json], title: str) -> Markup:
         element("desc", "; ".join(_sentence(edge) for edge in edges)),
         [_mesh_box(mesh, places, height) for mesh in sorted({mesh for mesh, _ in places if mesh})],
         [_edge(edge, places, most) for edge in edges],
+        [_counts(edge, places, most) for edge in edges],  # above the lines of other edges
         [_node(node, place, edges) for node, place in places.items()],
         viewBox=f"0 0 {width:.0f} {height:.0f}",
         class_="graph",
@@ -127,19 +128,10 @@ def _short(name: str) -> str:
 
 
 def _edge(edge: Json, places: dict[NodeKey, _Place], most: int) -> Markup:
-    source, target = places[key(edge["from"])], places[key(edge["to"])]
-    x1, y1 = source.x + _NODE_WIDTH, source.y + _NODE_HEIGHT / 2
-    x2, y2 = target.x - 7, target.y + _NODE_HEIGHT / 2
+    (x1, y1), (x2, y2) = _ends(edge, places)
     bend = (x1 + x2) / 2
-    thickness = 1.2 + (_THICKEST - 1.2) * edge["requests"] / most
     failed = edge["failed"]
     kind = "edge" if not failed else ("edge bad" if failed == edge["requests"] else "edge partly")
-    # At the end that no other edge shares, on the side the curve does not come from.
-    above, below = y2 - 6 - thickness / 2, y2 + 15 + thickness / 2
-    if abs(y1 - y2) < 1:
-        count_y, failed_y = above, below
-    else:
-        count_y, failed_y = (below, below + 14) if y2 > y1 else (above, above - 14)
     return element(
         "g",
         element("title", _sentence(edge)),
@@ -147,12 +139,33 @@ def _edge(edge: Json, places: dict[NodeKey, _Place], most: int) -> Markup:
             "path",
             d=f"M{x1:.1f},{y1:.1f} C{bend:.1f},{y1:.1f} {bend:.1f},{y2:.1f} {x2:.1f},{y2:.1f}",
             class_=kind,
-            style=f"stroke-width:{thickness:.1f}",
+            style=f"stroke-width:{_thickness(edge, most):.1f}",
         ),
         element("path", d=f"M{x2 - 1:.1f},{y2 - 5:.1f} l8,5 l-8,5 z", class_=f"{kind} head"),
-        element("text", edge["requests"], x=x2 - 8, y=count_y, class_="label end"),
-        element("text", f"{failed} ✗", x=x2 - 8, y=failed_y, class_="label end bad") if failed else None,
     )
+
+
+def _counts(edge: Json, places: dict[NodeKey, _Place], most: int) -> list[Markup]:
+    """At the end that no other edge shares, on the side the curve does not come from."""
+    (_, y1), (x2, y2) = _ends(edge, places)
+    half = _thickness(edge, most) / 2
+    above, below = y2 - 6 - half, y2 + 15 + half
+    if abs(y1 - y2) < 1:
+        count_y, failed_y = above, below
+    else:
+        count_y, failed_y = (below, below + 14) if y2 > y1 else (above, above - 14)
+    count = element("text", edge["requests"], x=x2 - 8, y=count_y, class_="label end")
+    failed = edge["failed"]
+    return [count, element("text", f"{failed} ✗", x=x2 - 8, y=failed_y, class_="label end bad")] if failed else [count]
+
+
+def _ends(edge: Json, places: dict[NodeKey, _Place]) -> tuple[tuple[float, float], tuple[float, float]]:
+    source, target = places[key(edge["from"])], places[key(edge["to"])]
+    return (source.x + _NODE_WIDTH, source.y + _NODE_HEIGHT / 2), (target.x - 7, target.y + _NODE_HEIGHT / 2)
+
+
+def _thickness(edge: Json, most: int) -> float:
+    return 1.2 + (_THICKEST - 1.2) * edge["requests"] / most
 
 
 def _sentence(edge: Json) -> str:

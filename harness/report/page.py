@@ -199,11 +199,13 @@ def _links(links: list[Json], caption: str) -> Markup:
     rows = [
         [
             element("td", badge(*_STATES.get(link.get("state", ""), _STATES["unknown"])), class_="result"),
-            *(link.get(name, "") for name in ("name", "side", "looked_at", "seen")),
+            link.get("name", ""),
+            link.get("side", ""),
+            element("td", link.get("seen", ""), element("p", "looked at: ", link.get("looked_at", ""), class_="links")),
         ]
         for link in links
     ]
-    return table(("State", "Link", "Side", "Looked at", "Seen"), rows, caption, class_="diagnosis")
+    return table(("State", "Link", "Side", "Seen"), rows, caption, class_="diagnosis")
 
 
 def _timeline(content: Json) -> Markup:
@@ -230,22 +232,30 @@ def _timeline(content: Json) -> Markup:
 def _evidence(content: Json) -> Markup:
     rows = [
         [
-            element(
-                "td",
-                element("a", str(entry["file"]), href=str(entry["file"])) if _local(entry) else entry.get("file", ""),
-            ),
+            element("td", _file(entry), element("p", entry.get("what", ""), _notes(entry), class_="links")),
             entry.get("mesh", ""),
-            entry.get("what", ""),
             element("td", entry.get("bytes", ""), class_="number"),
         ]
         for entry in content["evidence"]
     ]
     if not rows:
         return section("evidence", "Evidence", _none("No evidence was kept."))
-    found = table(("File", "Mesh", "What", heading("Bytes")), rows, "Evidence files")
+    found = table(("File", "Mesh", heading("Bytes")), rows, "Evidence files", class_="evidence")
     if len(rows) > _LONG:
         found = element("details", element("summary", f"{len(rows)} files"), found)
     return section("evidence", "Evidence", found)
+
+
+def _file(entry: Json) -> object:
+    file = str(entry.get("file", ""))
+    return element("a", file, href=file) if _local(entry) else file
+
+
+def _notes(entry: Json) -> list[object]:
+    """Of a log, the times it begins and ends at; of what was shortened, that it was."""
+    first, last = (str(entry.get(name, ""))[11:19] for name in ("first", "last"))
+    times: list[object] = [f", {first} to {last}"] if first and last else []
+    return [*times, ", ", element("strong", "cut")] if entry.get("cut") else times
 
 
 def _local(entry: Json) -> bool:
