@@ -177,7 +177,7 @@ class Transport:
         """
 
         def ask() -> urllib3.BaseHTTPResponse:
-            response = self._send("GET", path, params, None, "", urllib3.Timeout(CONNECT_SECONDS, read_timeout))
+            response = self._send("GET", path, params, None, "", urllib3.Timeout(connect=CONNECT_SECONDS, read=read_timeout))
             if response.status >= 400:
                 raise self._refusal("GET", path, response)
             return response
@@ -210,7 +210,7 @@ class Transport:
         repeat = method != "POST" if repeat is None else repeat
 
         def ask() -> bytes:
-            timeout = urllib3.Timeout(CONNECT_SECONDS, READ_SECONDS)
+            timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
             response = self._send(method, path, params or {}, body, content_type, timeout)
             if response.status >= 400:
                 raise self._refusal(method, path, response)
