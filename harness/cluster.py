@@ -56,9 +56,12 @@ class Cluster:
         """URL of the API server."""
         return self._transport.server
 
-    def interrupt(self) -> None:
-        """Ends every wait and stream that is going on, in whatever thread; what comes later works as before."""
-        self._transport.interrupt()
+    def interrupt(self, writes: bool = False) -> None:
+        """Ends every wait, stream and request that is going on, in whatever thread; what comes later works as before.
+
+        A write in flight is let be, but with `writes`: whether it was done is not known then.
+        """
+        self._transport.interrupt(writes)
 
     @property
     def cancelled(self) -> Event:
@@ -180,13 +183,15 @@ class Cluster:
         until: Callable[[Objects], T | None],
         timeout: float,
         describe: Callable[[Objects], str] | None = None,
+        cancelled: Event | None = None,
     ) -> T:
         """Waits until `until(objects)` gives something other than None or False, and returns that.
 
         Driven by a watch that is renewed when it ends, is cut or grows too old; a kind that is not served yet has no
         objects. `describe` puts the last objects into words for the WaitTimeout raised after `timeout` seconds.
+        `cancelled`: as `Cluster.cancelled` was when the decision to wait was made.
         """
-        deadline, cancelled = Deadline(timeout), self._transport.cancelled
+        deadline, cancelled = Deadline(timeout), cancelled or self._transport.cancelled
         params = {"labelSelector": label_selector} if label_selector else {}
         if name:
             params["fieldSelector"] = f"metadata.name={name}"

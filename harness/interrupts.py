@@ -62,6 +62,11 @@ def _handled_by(handle: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, old)
 
 
+def _apart(work: Callable[[], None]) -> None:
+    # A handler runs in the midst of the main thread, which may hold the very lock that the work needs.
+    threading.Thread(target=work, daemon=True, name="signal").start()
+
+
 @contextmanager
 def undisturbed(hurry: Callable[[], None]) -> Iterator[None]:
     """While the block runs, Ctrl-C and SIGTERM only call `hurry`; a KeyboardInterrupt follows at its end."""
@@ -70,7 +75,7 @@ def undisturbed(hurry: Callable[[], None]) -> Iterator[None]:
     def handle(_: int) -> None:
         nonlocal came
         came = True
-        hurry()
+        _apart(hurry)
 
     with _handled_by(handle):
         yield
@@ -90,9 +95,9 @@ def patient_with(interrupted: bool, say: Callable[[str], None], give_up: Callabl
         nonlocal count
         count += 1
         if count == 1:
-            say("removing what this run made; once more to leave it behind")
+            _apart(lambda: say("removing what this run made; once more to leave it behind"))
         else:
-            give_up()
+            _apart(give_up)
 
     with _handled_by(handle):
         yield

@@ -58,7 +58,7 @@ class Removal:
         """Asks nothing more of the clusters: `run` raises Cancelled."""
         self._given_up.set()
         for cluster in self._clusters.values():
-            cluster.interrupt()
+            cluster.interrupt(writes=True)
 
     def run(self) -> None:
         """Deletes stage by stage, each when the one before is gone, finalizers included.
@@ -80,8 +80,9 @@ class Removal:
                 self._check()
                 cluster.delete(kind, obj["metadata"]["name"], obj["metadata"].get("namespace"))
             for kind, obj in ours:
+                cancelled = cluster.cancelled
                 self._check()
-                _wait_gone(cluster, kind, obj, self._timeout)
+                _wait_gone(cluster, kind, obj, self._timeout, cancelled)
                 self.removed.append(f"{names.name}: {described(obj)}")
         self._progress.step(names.name, "removed")
 
@@ -131,7 +132,7 @@ def _find(cluster: Cluster, obj: Object) -> tuple[Kind, Object] | None:
         return None
 
 
-def _wait_gone(cluster: Cluster, kind: Kind, obj: Object, timeout: float) -> None:
+def _wait_gone(cluster: Cluster, kind: Kind, obj: Object, timeout: float, cancelled: Event) -> None:
     meta = obj["metadata"]
 
     def why(found: Objects) -> str:
@@ -147,4 +148,5 @@ def _wait_gone(cluster: Cluster, kind: Kind, obj: Object, timeout: float) -> Non
         until=lambda found: all(now["metadata"]["uid"] != meta["uid"] for now in found) or None,
         timeout=timeout,
         describe=why,
+        cancelled=cancelled,
     )

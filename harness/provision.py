@@ -64,7 +64,7 @@ class Provisioner:
                 _first_failure(tasks)
             except BaseException:
                 # A Ctrl-C in here would have the pool wait for steps that nobody ends any more.
-                with undisturbed(self._interrupt):
+                with undisturbed(lambda: self._interrupt(writes=True)):
                     submitted.set()
                     self._end(tasks.values())
                 raise
@@ -79,9 +79,9 @@ class Provisioner:
             self._interrupt()
             concurrent.futures.wait(tasks, timeout=0.1)
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, writes: bool = False) -> None:
         for cluster in self.clusters.values():
-            cluster.interrupt()
+            cluster.interrupt(writes)
 
 
 def _first_failure(tasks: Mapping[tuple[str, str], Future[Any]]) -> None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import urllib3
 from kubernetes.client.exceptions import ApiException
@@ -16,11 +16,17 @@ from kubernetes.stream import ws_client
 from websocket import WebSocketBadStatusException
 
 from harness.kinds import POD
-from harness.transport import ClusterError, Transport, Unreachable, passes_by
+from harness.transport import CONNECT_SECONDS, READ_SECONDS, ClusterError, Transport, Unreachable, passes_by
 
-T = TypeVar("T")
+
+class _Closes(Protocol):
+    def close(self, **_: Any) -> None: ...
+
+
+T = TypeVar("T", bound=_Closes)
 
 LOG_SECONDS = 60  # longest silence while a log that is not followed is read
+_OPENING_SECONDS = CONNECT_SECONDS + READ_SECONDS  # the websockets' own patience has no end
 _LOST = re.compile(r"reset|refused|closed|timed out|lost", re.IGNORECASE)
 
 
@@ -103,7 +109,9 @@ def _opened(transport: Transport, what: str, connect: Callable[[], T]) -> T:
 
     def attempt() -> T:
         try:
-            return connect()
+            return transport.interruptible(connect, lambda opened: opened.close(), seconds=_OPENING_SECONDS)
+        except TimeoutError as error:
+            raise Unreachable(transport.mesh, what, f"no answer within {_OPENING_SECONDS} s") from error
         except (ApiException, OSError) as error:
             raise _not_opened(transport, what, error) from error
 
@@ -113,8 +121,6 @@ def _opened(transport: Transport, what: str, connect: Callable[[], T]) -> T:
 def _not_opened(transport: Transport, what: str, error: ApiException | OSError) -> ClusterError:
     # The official client keeps only the text of what the websocket's handshake ended with.
     answer = error.__context__
-    if isinstance(answer, KeyboardInterrupt | SystemExit):  # it takes those for errors of the handshake, too
-        raise answer
     if isinstance(answer, WebSocketBadStatusException):
         headers, raw = answer.resp_headers or {}, answer.resp_body or b""
         return transport.refusal(what, answer.status_code, raw, headers.get("retry-after", ""))

@@ -14,6 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from kubernetes.client import ApiClient, Configuration
 
 from harness import credentials
 from harness.redact import redacted_text
-from harness.waiting import Deadline, pause
+from harness.waiting import Cancelled, Deadline, pause
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -104,6 +105,7 @@ class Transport:
         self.mesh, self.kubeconfig, self.context, self.patience = mesh, kubeconfig, context, patience
         self._lock = threading.RLock()  # a signal handler may interrupt its own thread in here
         self._open: set[urllib3.BaseHTTPResponse] = set()
+        self._asked: dict[Future[Any], bool] = {}
         self.cancelled = threading.Event()
         self.clock_offset = 0.0
         self._client = self._load()
@@ -142,11 +144,18 @@ class Transport:
                 found[setting["key"].lower()] = setting["value"]
         return found
 
-    def interrupt(self) -> None:
-        """Ends every open stream and wait, from any thread: they raise Cancelled. Later ones are not affected."""
+    def interrupt(self, writes: bool = False) -> None:
+        """Ends every open stream, wait and request, from any thread: they raise Cancelled. Later ones are not affected.
+
+        A write in flight is left to end by itself, as what comes next must know what it did; with `writes` it is not.
+        """
         with self._lock:
             streams, ended, self.cancelled = list(self._open), self.cancelled, threading.Event()
+            asked = [answer for answer, safe in self._asked.items() if safe or writes]
         ended.set()
+        for answer in asked:
+            with contextlib.suppress(InvalidStateError):
+                answer.set_exception(Cancelled())
         for stream in streams:
             self.release(stream)
 
@@ -177,12 +186,17 @@ class Transport:
         """
 
         def ask() -> urllib3.BaseHTTPResponse:
-            response = self._send("GET", path, params, None, "", urllib3.Timeout(connect=CONNECT_SECONDS, read=read_timeout))
+            response = self._send(
+                "GET", path, params, None, "", urllib3.Timeout(connect=CONNECT_SECONDS, read=read_timeout)
+            )
             if response.status >= 400:
                 raise self._refusal("GET", path, response)
             return response
 
-        response = self.persist(ask, passes_by, within, cancelled)
+        def open_once() -> urllib3.BaseHTTPResponse:
+            return self.interruptible(ask, lambda response: response.close())
+
+        response = self.persist(open_once, passes_by, within, cancelled)
         with self._lock:
             self._open.add(response)
         if cancelled and cancelled.is_set():
@@ -219,8 +233,47 @@ class Transport:
         def again(error: ClusterError) -> bool:
             return error.status == 429 or (repeat and (passes_by(error) or (races and error.status == 409)))
 
-        raw = self.persist(ask, again, within, cancelled)
+        def ask_once() -> bytes:
+            return self.interruptible(ask, safe=method in ("GET", "DELETE"))
+
+        raw = self.persist(ask_once, again, within, cancelled)
         return json.loads(raw) if raw else {}
+
+    def interruptible(
+        self,
+        ask: Callable[[], T],
+        discard: Callable[[T], object] = lambda _: None,
+        safe: bool = True,
+        seconds: float | None = None,
+    ) -> T:
+        """What `ask` gives, which runs in a thread of its own so that `interrupt` need not wait for it.
+
+        `discard`: what becomes of an answer that nobody waits for any more; `safe`: no write, see `interrupt`. Raises
+        what `ask` raises, Cancelled, or TimeoutError after `seconds`.
+        """
+        answer: Future[T] = Future()
+
+        def send() -> None:
+            try:
+                found = ask()
+            except BaseException as error:
+                with contextlib.suppress(InvalidStateError):
+                    answer.set_exception(error)
+                return
+            try:
+                answer.set_result(found)
+            except InvalidStateError:
+                discard(found)
+
+        with self._lock:
+            self._asked[answer] = safe
+        try:
+            threading.Thread(target=send, daemon=True, name=f"request {self.mesh}").start()
+            return answer.result(seconds)
+        finally:
+            answer.cancel()
+            with self._lock:
+                del self._asked[answer]
 
     def persist(
         self,

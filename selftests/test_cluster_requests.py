@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness import transport
 from harness.cluster import Cluster
 from harness.kinds import CONFIG_MAP, PEER, POD
 from harness.transport import (
@@ -20,7 +22,7 @@ from harness.transport import (
     Unauthorized,
     Unreachable,
 )
-from harness.waiting import Cancelled, WaitTimeout
+from harness.waiting import Cancelled, WaitTimeout, pause, wait_for
 from selftests.support.scripted_api import Reply, ScriptedApi
 
 FOUND = Reply(body={"metadata": {"name": "x"}})
@@ -256,3 +258,56 @@ def test_an_interrupt_ends_waits_in_other_threads_and_spares_later_ones(scripted
     assert ended == [True]
     api.replies[:] = [listed("2", "a")]
     assert cluster.wait("a", CONFIG_MAP, "n", until=lambda found: bool(found), timeout=30)
+
+
+APPLIED = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "n"}}
+READS = {
+    **OPENINGS,
+    "get": lambda cluster: cluster.get(POD, "x", "n"),
+    "delete": lambda cluster: cluster.delete(POD, "x", "n"),
+}
+
+
+@contextlib.contextmanager
+def in_flight(api, ask):
+    """The future of a request that the server has got and does not answer."""
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask)
+        wait_for("the request", lambda: (bool(api.requests) or None, "none"), 30)
+        yield answer
+
+
+@pytest.mark.parametrize("read", ["get", "log"])
+def test_an_answer_may_take_longer_than_a_connection(scripted, monkeypatch, read):
+    monkeypatch.setattr(transport, "CONNECT_SECONDS", 0.2)
+    cluster, api = scripted(Reply(body={}, late=True))
+    with in_flight(api, lambda: READS[read](cluster)) as answer:
+        pause(0.5)
+        api.end.set()
+        answer.result(30)
+    assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("read", READS)
+def test_an_interrupt_ends_what_a_hung_server_does_not_answer(scripted, read):
+    cluster, api = scripted(Reply(late=True))
+    with in_flight(api, lambda: READS[read](cluster)) as answer:
+        cluster.interrupt()
+        with pytest.raises(Cancelled):
+            answer.result(10)
+
+
+def test_an_interrupt_lets_a_write_in_flight_come_to_its_end(scripted):
+    cluster, api = scripted(Reply(body={"metadata": {"name": "x"}}, late=True))
+    with in_flight(api, lambda: cluster.apply(APPLIED)) as answer:
+        cluster.interrupt()
+        api.end.set()
+        assert answer.result(30)["metadata"]["name"] == "x"
+
+
+def test_an_interrupt_that_does_not_care_ends_writes_too(scripted):
+    cluster, api = scripted(Reply(late=True))
+    with in_flight(api, lambda: cluster.apply(APPLIED)) as answer:
+        cluster.interrupt(writes=True)
+        with pytest.raises(Cancelled):
+            answer.result(10)

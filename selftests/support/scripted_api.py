@@ -17,13 +17,17 @@ import yaml
 
 @dataclass
 class Reply:
-    """One answer. status 0: the connection is cut; lines: sent as a stream, which then ends, or stays if `hold`."""
+    """One answer. status 0: the connection is cut; lines: sent as a stream, which then ends, or stays if `hold`.
+
+    late: it comes only when `ScriptedApi.end` is set.
+    """
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     lines: list[Any] | None = None
     hold: bool = False
+    late: bool = False
 
 
 class ScriptedApi:
@@ -46,6 +50,8 @@ class ScriptedApi:
                 api.times.append(time.monotonic())
                 api.requests.append((self.command, self.path, token))
                 reply = api.replies.pop(0) if len(api.replies) > 1 else api.replies[0]
+                if reply.late:
+                    api.end.wait()
                 if not reply.status:
                     self.close_connection = True
                     self.connection.close()
