@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
@@ -127,6 +128,9 @@ def _base(
     }
     if service.resolution == "DNS":
         cluster["dns_lookup_family"] = "V4_ONLY"
+        if not all(map(_is_address, (endpoint.address for endpoint in service.endpoints))):
+            # While a name takes its time not to resolve, the cluster before it would go on being used.
+            cluster["wait_for_warm_on_init"] = False
     if port.protocol in ("GRPC", "HTTP2"):
         cluster["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -137,6 +141,14 @@ def _base(
     if outlier := _first(policies, "outlierDetection"):
         cluster["outlier_detection"] = _outlier_detection(outlier)
     return cluster
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _default_balancer(mesh: Mesh) -> str:

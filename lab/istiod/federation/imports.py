@@ -125,6 +125,9 @@ def egress_pods(
         for address in subset.get("addresses") or ():
             target = address.get("targetRef") or {}
             pod = pods.get((peer.namespace, target.get("name", "")))
+            # A gateway that ends its connections is on its way out of the endpoints, which may still list it here.
+            if pod and pod["metadata"].get("deletionTimestamp"):
+                continue
             account = (pod.get("spec") or {}).get("serviceAccountName", "") if pod else ""
             gateways.append((address["ip"], spiffe_id(trust_domain, peer.namespace, account) if pod else ""))
     return tuple(sorted(gateways))
