@@ -219,6 +219,31 @@ def test_a_peer_made_anew_does_not_get_the_status_of_the_old_one(observed, caplo
     run(scenario())
 
 
+def test_an_egress_gateway_on_its_way_out_is_no_endpoint_however_long_it_is_listed(observed):
+    async def scenario():
+        async with federated(observed) as both:
+            mesh2 = both.mesh2
+
+            def addresses():
+                services = mesh2.state.federation["mesh1"].services
+                return {
+                    endpoint.address for service in services if not service.private for endpoint in service.endpoints
+                }
+
+            (old,) = addresses()
+            pods = mesh2.api.items(resources.POD).values()
+            pod = copy.deepcopy(next(pod for pod in pods if (pod.get("status") or {}).get("podIP") == old))
+            pod["metadata"]["deletionTimestamp"] = "2026-11-22T07:26:19Z"
+            mesh2.api.put(resources.POD, pod)
+            both.way_out["mesh2"].cut()
+            await both.until(lambda: addresses() == set())
+            del pod["metadata"]["deletionTimestamp"]
+            mesh2.api.put(resources.POD, pod)
+            await both.until(lambda: addresses() == {old})
+
+    run(scenario())
+
+
 def test_a_watch_without_syncs_looks_an_hour_old_and_keeps_what_it_imported(observed):
     async def scenario():
         async with federated(observed) as both:

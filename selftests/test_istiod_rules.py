@@ -132,6 +132,14 @@ def test_network_view_hides_remote_endpoints_until_2_3() -> None:
     assert endpoints("peer-network", (2, 3)) == 1
 
 
+@pytest.mark.parametrize(("address", "waits"), [("10.200.0.11", True), ("mesh1.invalid", False)])
+def test_a_name_that_is_not_found_yet_keeps_no_older_cluster_in_use(address: str, waits: bool) -> None:
+    outside = service("outside", resolution="DNS", endpoints=(Endpoint(address, 9080, "http"),))
+    [cluster] = [entry for entry in clusters(mesh(outside), SIDECAR) if entry["name"].endswith(outside.hostname)]
+    assert cluster["type"] == "STRICT_DNS"
+    assert cluster.get("wait_for_warm_on_init", True) is waits
+
+
 def test_private_services_are_for_gateways_only() -> None:
     private = service("x", hostname="x.b.svc.p-exports.local", namespace=SYSTEM, source="peer", private=True)
     view = mesh(federation={"peer": FederationOutput(services=(private,))})
