@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import requests
 
@@ -93,6 +94,7 @@ def wait_for_name(
 
 
 def _route_host(cluster: Cluster, name: str, namespace: str) -> str | None:
+    """Raises Forbidden where Routes may not be read."""
     route = cluster.find(ROUTE, name, namespace)
     for ingress in ((route or {}).get("status") or {}).get("ingress") or []:
         admitted = any(c["type"] == "Admitted" and c["status"] == "True" for c in ingress.get("conditions") or [])
@@ -111,12 +113,30 @@ def productpage_entry(
     """How productpage is reached: Route where admitted, else LoadBalancer, else NodePort, else a port-forward.
 
     A port-forward lives until `forwards` is closed. A load balancer's host name has `patience` seconds to resolve;
-    `say` is told about it. Raises NotFound where there is no istio-ingressgateway.
+    `say` is told about it. Where Routes may not be read, `entry` says so too. Raises NotFound where there is no
+    istio-ingressgateway.
     """
     gateway, namespace = "istio-ingressgateway", mesh.system_namespace
     service = cluster.get(SERVICE, gateway, namespace)
-    if host := _route_host(cluster, gateway, namespace):
+    try:
+        host = _route_host(cluster, gateway, namespace)
+    except Forbidden:
+        found = _without_route(cluster, mesh, service, forwards, patience, say)
+        return replace(found, entry=f"{found.entry} (this user may not read Routes)")
+    if host:
         return Bookinfo(f"http://{host}/productpage", "Route")
+    return _without_route(cluster, mesh, service, forwards, patience, say)
+
+
+def _without_route(
+    cluster: Cluster,
+    mesh: MeshNames,
+    service: Object,
+    forwards: contextlib.ExitStack,
+    patience: float,
+    say: Callable[[str], None],
+) -> Bookinfo:
+    namespace = mesh.system_namespace
     for entry in (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or []:
         host = entry.get("ip") or entry.get("hostname")
         if not entry.get("ip") and host:

@@ -14,16 +14,23 @@ from harness.kinds import POD, ROUTE, SERVICE
 from harness.manifests import load
 from harness.mesh import MESH2
 from harness.waiting import wait_for
-from selftests.support.lab import start_lab, stop_lab
+from selftests.support.lab import Lab, start_lab, stop_lab
+from selftests.support.users import restricted
 
 NAMESPACE = "mesh2-system"
 GATEWAY = "istio-ingressgateway"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def lab() -> Iterator[Lab]:
+    found = start_lab()
+    yield found
+    stop_lab(found)
+
+
+@pytest.fixture(scope="module")
+def cluster(lab) -> Iterator[Cluster]:
     """A cluster in which bookinfo's details stands behind the gateway's Service: it answers HTTP too."""
-    lab = start_lab()
     found = Cluster("mesh2", lab.clusters[1].kubeconfig)
     found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     for obj in load("bookinfo"):
@@ -38,7 +45,6 @@ def cluster() -> Iterator[Cluster]:
     found.wait("details to be ready", POD, NAMESPACE, label_selector="app=details", until=ready, timeout=60)
     yield found
     found.close()
-    stop_lab(lab)
 
 
 @pytest.fixture
@@ -128,6 +134,18 @@ def test_a_route_counts_only_when_a_router_admitted_it(cluster, expose, entry):
     found = entry()
     cluster.delete(ROUTE, GATEWAY, NAMESPACE)
     assert (found.entry, found.productpage_url) == ("Route", "http://gateway.apps.example/productpage")
+
+
+def test_a_user_who_may_not_read_routes_is_led_by_the_next_way_and_told(lab, expose, tmp_path):
+    expose("NodePort", lambda service: service["spec"]["ports"][0].get("nodePort"))
+    deny = [{"verbs": ["get"], "resources": ["routes"]}]
+    with contextlib.ExitStack() as stack:
+        settings = lab.clusters[1]
+        reader = Cluster("mesh2", stack.enter_context(restricted(settings, tmp_path / "reader.yaml", deny)))
+        stack.callback(reader.close)
+        found = productpage_entry(reader, MESH2, stack)
+    assert found.entry == "NodePort (this user may not read Routes)"
+    assert answers(found.productpage_url)
 
 
 def test_federation_is_reached_by_node_ports_where_there_is_no_balancer(cluster):

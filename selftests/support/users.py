@@ -1,0 +1,31 @@
+"""Users of the lab's clusters who may not do everything."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from lab.api.pki import kubeconfig
+from lab.settings import ClusterSettings
+
+
+@contextlib.contextmanager
+def restricted(settings: ClusterSettings, path: Path, deny: Sequence[dict[str, Any]]) -> Iterator[Path]:
+    """A kubeconfig of user `reader`, at `path`; deny: rules of verbs, groups, resources, namespaces ('' for none)."""
+    admin = {"Authorization": f"Bearer {settings.token}"}
+
+    def tell(method: str, body: dict[str, Any]) -> None:
+        url = f"{settings.server}/lab/users"
+        answer = requests.request(method, url, json=body, headers=admin, verify=str(settings.ca_file), timeout=10)
+        answer.raise_for_status()
+
+    tell("POST", {"token": "restricted", "name": "reader", "deny": list(deny)})
+    kubeconfig(settings, path, "restricted", "reader")
+    try:
+        yield path
+    finally:
+        tell("DELETE", {"token": "restricted"})
