@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness import lease
 from harness.cluster import Cluster
 from harness.kinds import LEASE, NAMESPACE, Kind, kind_of
 from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL, scenario
 from harness.mesh import MESH1, MESH2, MeshNames
-from harness.ownership import described
+from harness.ownership import belongs_to_the_suite, described, is_ours
 from harness.transport import Forbidden, NotFound, Object, Objects
 
 # Controllers keep their own books in these; they are no part of what somebody set up.
@@ -19,10 +21,11 @@ _BOOKKEEPING = frozenset({"istio-ca-root-cert", "kube-root-ca.crt", "openshift-s
 
 @dataclass(frozen=True)
 class Remembered:
-    """An object as it was: `said` is what a person or a program asked for (labels, spec, data)."""
+    """An object as it was: `said` is what a person or a program asked for (labels, spec, data); place: where it is."""
 
     uid: str
     said: Any
+    place: str
 
 
 Inventory = Mapping[str, Remembered]
@@ -37,69 +40,94 @@ def take_inventory(clusters: Mapping[str, Cluster]) -> Inventory:
 
     What is on its way out, and what the suite made, is not counted.
     """
-    found: dict[str, Remembered] = {}
-    for names in (MESH1, MESH2):
-        cluster = clusters[names.name]
-        for obj in _present(cluster, names):
-            meta = obj["metadata"]
-            if "deletionTimestamp" in meta or (meta.get("labels") or {}).get(OWNER_LABEL) == OWNER:
-                continue
-            said = {"labels": meta.get("labels") or {}, "spec": obj.get("spec"), "data": obj.get("data")}
-            found[f"{names.name}: {described(obj)}"] = Remembered(meta["uid"], said)
+    found, unseen = _look(clusters)
+    for error in unseen.values():
+        raise error
     return found
 
 
-def _present(cluster: Cluster, names: MeshNames) -> Iterator[Object]:
-    for kind in _kinds(names):
-        if kind is NAMESPACE:
-            yield from _listed(cluster, kind)
-            continue
-        for namespace in (names.system_namespace, names.app_namespace):
-            yield from (obj for obj in _listed(cluster, kind, namespace) if not _is_bookkeeping(obj))
+def _look(clusters: Mapping[str, Cluster]) -> tuple[dict[str, Remembered], dict[str, Forbidden]]:
+    """The inventory, and by place why it may not be looked at."""
+    found: dict[str, Remembered] = {}
+    unseen: dict[str, Forbidden] = {}
+    for names in (MESH1, MESH2):
+        cluster = clusters[names.name]
+        namespaces = _there(cluster, names)
+        for kind in _kinds(names):
+            for namespace in namespaces if kind.namespaced else ("",):
+                place = _place(names, kind, namespace)
+                try:
+                    objects = _listed(cluster, kind, namespace)
+                except Forbidden as error:
+                    unseen[place] = error
+                    continue
+                for obj in objects:
+                    if not _is_passed_over(obj):
+                        meta = obj["metadata"]
+                        said = {"labels": meta.get("labels") or {}, "spec": obj.get("spec"), "data": obj.get("data")}
+                        found[f"{names.name}: {described(obj)}"] = Remembered(meta["uid"], said, place)
+    return found, unseen
+
+
+def _place(names: MeshNames, kind: Kind, namespace: str) -> str:
+    return f"{names.name}: {kind} in {namespace or 'the whole cluster'}"
+
+
+def _there(cluster: Cluster, names: MeshNames) -> list[str]:
+    """The scenario's namespaces that exist: Roles go away with theirs, and so does everything else."""
+    return [name for name in (names.system_namespace, names.app_namespace) if cluster.find(NAMESPACE, name)]
+
+
+def _is_passed_over(obj: Object) -> bool:
+    meta = obj["metadata"]
+    return "deletionTimestamp" in meta or belongs_to_the_suite(obj) or _is_bookkeeping(obj)
 
 
 def _is_bookkeeping(obj: Object) -> bool:
     return obj["kind"] == "ConfigMap" and obj["metadata"]["name"] in _BOOKKEEPING
 
 
-def _listed(cluster: Cluster, kind: Kind, namespace: str | None = None, selector: str | None = None) -> Objects:
+def _listed(cluster: Cluster, kind: Kind, namespace: str, selector: str | None = None) -> Objects:
     try:
-        return cluster.list(kind, namespace, selector)
+        return cluster.list(kind, namespace or None, selector)
     except NotFound:
         return []
 
 
-def leftovers(clusters: Mapping[str, Cluster], run_id: str) -> list[str]:
-    """What carries this run's label anywhere, one line each; in our namespaces only where no more may be seen."""
+def _remains(clusters: Mapping[str, Cluster], run_id: str) -> Iterator[tuple[str, str]]:
+    """(uid, sentence) of what carries this run's label anywhere; in our namespaces only where no more may be seen."""
     selector = f"{OWNER_LABEL}={OWNER},{RUN_LABEL}={run_id}"
-    lines: dict[str, str] = {}
     for names in (MESH1, MESH2):
         cluster = clusters[names.name]
-        for kind in (*_kinds(names), LEASE):
+        for kind in _kinds(names):
             for obj in _everywhere(cluster, kind, names, selector):
-                lines[obj["metadata"]["uid"]] = f"{names.name}: {described(obj)} remains"
-    return sorted(lines.values())
+                yield obj["metadata"]["uid"], f"{names.name}: {described(obj)} remains"
+        held = cluster.find(LEASE, lease.NAME, lease.NAMESPACE)
+        if held and is_ours(held, run_id):
+            yield held["metadata"]["uid"], f"{names.name}: {LEASE} {lease.NAMESPACE}/{lease.NAME} remains"
 
 
-def _everywhere(cluster: Cluster, kind: Kind, names: MeshNames, selector: str) -> Objects:
-    try:
-        return _listed(cluster, kind, None, selector)
-    except Forbidden:
-        if kind is NAMESPACE:
-            raise
-        namespaces = (names.system_namespace, names.app_namespace)
-        return [obj for namespace in namespaces for obj in _listed(cluster, kind, namespace, selector)]
+def _everywhere(cluster: Cluster, kind: Kind, names: MeshNames, selector: str) -> Iterator[Object]:
+    with contextlib.suppress(Forbidden):
+        yield from _listed(cluster, kind, "", selector)
+        return
+    for namespace in _there(cluster, names) if kind.namespaced else ():
+        with contextlib.suppress(Forbidden):  # which `_look` has noticed
+            yield from _listed(cluster, kind, namespace, selector)
 
 
 def audit(clusters: Mapping[str, Cluster], run_id: str, before: Inventory) -> list[str]:
     """How the clusters differ from `before`, and what of this run remains; [] when the run left no trace.
 
-    Kinds that the operator brought with the first control plane stay, as its own.
+    What may not be looked at any more is said to be so. Kinds that the operator brought with the first control plane
+    stay, as its own. Raises ClusterError.
     """
-    after = take_inventory(clusters)
-    problems = []
+    after, unseen = _look(clusters)
+    problems = [f"{place} could not be looked at: {error.detail}" for place, error in unseen.items()]
     for key, old in before.items():
         new = after.get(key)
+        if new is None and old.place in unseen:
+            continue
         if new is None:
             problems.append(f"{key} was there before the run and is gone")
         elif new.uid != old.uid:
@@ -107,4 +135,4 @@ def audit(clusters: Mapping[str, Cluster], run_id: str, before: Inventory) -> li
         elif new.said != old.said:
             parts = [part for part in old.said if old.said[part] != new.said[part]]
             problems.append(f"{key} was there before the run and has been changed: {', '.join(parts)}")
-    return [*problems, *leftovers(clusters, run_id)]
+    return [*problems, *sorted(dict(_remains(clusters, run_id)).values())]

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
+from harness import lease
 from harness.audit import audit, take_inventory
 from harness.cluster import Cluster
-from harness.kinds import CONFIG_MAP, NAMESPACE, SERVICE_ACCOUNT
+from harness.kinds import CONFIG_MAP, LEASE, NAMESPACE, SERVICE_ACCOUNT
 from harness.manifests import labelled
+from lab.settings import ClusterSettings
 from selftests.support.api import api_server
+from selftests.support.users import restricted
 
 RUN = "run-1"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with api_server() as settings:
-        found = Cluster("mesh1", settings.kubeconfig)
-        found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "mesh1-system"}})
+def settings() -> Iterator[ClusterSettings]:
+    with api_server() as found:
         yield found
-        found.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(settings) -> Iterator[Cluster]:
+    found = Cluster("mesh1", settings.kubeconfig)
+    for name in ("mesh1-system", lease.NAMESPACE):
+        found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield found
+    found.close()
 
 
 @pytest.fixture
@@ -78,3 +88,45 @@ def test_a_label_on_a_namespace_of_somebody_counts(clusters):
     found = audit(clusters, RUN, before)
     clusters["mesh1"].patch(NAMESPACE, "mesh1-system", None, {"metadata": {"labels": {"left": None}}})
     assert any("Namespace mesh1-system" in finding and "labels" in finding for finding in found)
+
+
+@pytest.fixture
+def seen_by(settings, tmp_path):
+    """Both meshes' cluster as a user sees it to whom some is denied, beside what is denied to all of these users."""
+    with contextlib.ExitStack() as stack:
+
+        def look(*deny):
+            kinds = ["configmaps", "services", "serviceaccounts", "leases"]
+            everywhere = {"verbs": ["list"], "resources": kinds, "namespaces": [""]}
+            namespaces = {"verbs": ["list"], "resources": ["leases"], "namespaces": ["mesh1-system", "mesh1-bookinfo"]}
+            rules = [everywhere, namespaces, *deny]
+            path = stack.enter_context(restricted(settings, tmp_path / "reader.yaml", rules))
+            found = Cluster("mesh1", path)
+            stack.callback(found.close)
+            return {"mesh1": found, "mesh2": found}
+
+        yield look
+
+
+def test_who_may_see_leases_only_where_ours_is_hears_of_nothing_left_behind(seen_by, cluster):
+    clusters = seen_by()
+    before = take_inventory(clusters)
+    assert audit(clusters, RUN, before) == []
+    meta = {"name": lease.NAME, "namespace": lease.NAMESPACE}
+    cluster.apply(labelled({"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": meta}, RUN))
+    (finding,) = audit(clusters, RUN, before)
+    cluster.delete(LEASE, lease.NAME, lease.NAMESPACE)
+    assert finding.endswith(f": Lease {lease.NAMESPACE}/{lease.NAME} remains")
+
+
+def test_what_may_not_be_looked_at_any_more_is_said_to_be_so_and_not_to_be_gone(seen_by, cluster):
+    cluster.apply(config_map("theirs", who="them"))
+    before = take_inventory({"mesh1": cluster, "mesh2": cluster})
+    clusters = seen_by({"verbs": ["list"], "resources": ["configmaps"], "namespaces": ["mesh1-system"]})
+    (finding,) = audit(clusters, RUN, before)
+    assert finding.startswith("mesh1: ConfigMap in mesh1-system could not be looked at: 403 configmaps is forbidden")
+
+
+def test_a_namespace_that_went_away_takes_its_roles_along_and_holds_nothing(seen_by):
+    clusters = seen_by({"verbs": ["list"], "resources": ["*"], "namespaces": ["mesh2-system", "mesh2-bookinfo"]})
+    assert audit(clusters, RUN, take_inventory(clusters)) == []
