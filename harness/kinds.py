@@ -48,6 +48,8 @@ WEBHOOK_KINDS = (
     Kind(_ADMISSION, "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", namespaced=False),
     Kind(_ADMISSION, "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", namespaced=False),
 )
+SELF_SUBJECT_REVIEW = Kind("authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False)
+USER = Kind("user.openshift.io/v1", "User", "users", namespaced=False)
 ROUTE = Kind("route.openshift.io/v1", "Route", "routes")
 
 CONTROL_PLANE = Kind("maistra.io/v2", "ServiceMeshControlPlane", "servicemeshcontrolplanes")

@@ -6,6 +6,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import yaml
 
 from harness.cluster import Cluster
 from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL
@@ -136,15 +137,57 @@ def test_a_version_the_operator_does_not_install_is_refused_in_its_words(look):
     assert any("Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported" in problem for problem in problems)
 
 
-def test_a_missing_permission_names_kind_namespace_and_role(look):
+REVIEW = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews"
+
+
+def granting(problem):
+    """The objects an administrator is given to apply, by kind and namespace."""
+    found = yaml.safe_load_all(problem.partition("FILE holds\n")[2])
+    return {(obj["kind"], obj["metadata"].get("namespace", "")): obj for obj in found}
+
+
+def grants(role, group, resource):
+    (verbs,) = (
+        rule["verbs"] for rule in role["rules"] if rule["apiGroups"] == [group] and resource in rule["resources"]
+    )
+    return set(verbs)
+
+
+def test_missing_permissions_are_named_and_granted_by_one_role_for_each_namespace(look):
     def allows(asked):
-        return not (asked["resource"] == "servicemeshpeers" and asked["verb"] in ("create", "patch"))
+        if asked.get("namespace") == "mesh1-bookinfo":
+            return asked["resource"] != "configmaps"
+        return not (
+            asked["resource"] in ("servicemeshpeers", "importedservicesets") and asked["verb"] in ("create", "patch")
+        ) and (asked.get("subresource") != "exec")
 
     there = {"/api/v1/namespaces/mesh1-system": {"metadata": {"name": "mesh1-system"}}}
-    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**there), allows)))
-    assert "create, patch servicemeshpeers.federation.maistra.io in namespace mesh1-system" in problem
-    assert "kubectl -n mesh1-system create role" in problem
-    assert "--verb=create,patch --resource=servicemeshpeers.federation.maistra.io" in problem
+    there[REVIEW] = {"status": {"userInfo": {"username": "system:serviceaccount:ci:nightly"}}}
+    problems = blocking(look(RecordedApi(openshift_on_aws(**there), allows)))
+    assert any("create, patch servicemeshpeers.federation.maistra.io in namespace mesh1-system" in p for p in problems)
+    assert any("get, create pods/exec in namespace mesh1-system" in p for p in problems)
+    given = granting(problems[-1])
+    assert set(given) == {
+        ("Role", "mesh1-system"),
+        ("RoleBinding", "mesh1-system"),
+        # A Role cannot be where there is no namespace yet.
+        ("ClusterRole", ""),
+        ("ClusterRoleBinding", ""),
+    }
+    role, binding = given["Role", "mesh1-system"], given["RoleBinding", "mesh1-system"]
+    assert grants(role, "federation.maistra.io", "servicemeshpeers") >= {"create", "patch"}
+    assert grants(role, "", "pods/exec") == {"get", "create"}
+    assert grants(role, "maistra.io", "servicemeshcontrolplanes") >= {
+        "get",
+        "list",
+        "watch",
+        "create",
+        "patch",
+        "delete",
+    }
+    assert grants(given["ClusterRole", ""], "", "configmaps") == {"list"}
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"][0]["name"] == "system:serviceaccount:ci:nightly"
 
 
 def test_every_missing_permission_of_both_clusters_is_in_one_message(look):
@@ -152,11 +195,38 @@ def test_every_missing_permission_of_both_clusters_is_in_one_message(look):
         return asked.get("subresource") != "exec" and asked["resource"] != "namespaces"
 
     problems = blocking(look(RecordedApi(openshift_on_aws(), allows), RecordedApi(openshift_on_aws("two"), allows)))
+    roles = set()
     for mesh in ("mesh1", "mesh2"):
         mine = [problem for problem in problems if problem.startswith(f"{mesh}: ")]
-        assert len(mine) == 3, mine
-        assert sum("pods/exec" in problem and "ClusterRole" in problem for problem in mine) == 2
+        assert len(mine) == 4, mine
+        assert sum("pods/exec in namespace" in problem for problem in mine) == 2
         assert sum("namespaces in the whole cluster" in problem for problem in mine) == 1
+        (role,) = (obj for (kind, _), obj in granting(mine[-1]).items() if kind == "ClusterRole")
+        assert grants(role, "", "namespaces") == {"get", "list", "watch", "create", "patch", "delete"}
+        assert grants(role, "", "pods/exec") == {"get", "create"}
+        roles.add(role["metadata"]["name"])
+    assert len(roles) == 2, "where both meshes are in one cluster, one must not take the place of the other"
+
+
+def test_on_openshift_before_kubernetes_1_28_the_user_is_asked_for_in_its_own_way(look):
+    named = {"/apis/user.openshift.io/v1/users/~": {"metadata": {"name": "jane"}}}
+    answers = openshift_on_aws(**named)
+    problems = blocking(look(RecordedApi(answers, lambda asked: asked["resource"] != "leases")))
+    assert granting(problems[-1])["RoleBinding", "default"]["subjects"][0]["name"] == "jane"
+
+
+def test_what_a_run_can_do_without_does_not_stand_in_the_way_and_its_loss_is_told(look):
+    lost = ("events", "routes", "validatingwebhookconfigurations")
+    findings = look(*(RecordedApi(openshift_on_aws(uid), lambda asked: asked["resource"] not in lost) for uid in "ab"))
+    assert blocking(findings) == []
+    said = text(findings)
+    assert "mesh2: productpage is not reached by its Route: this user may not get routes.route.openshift.io" in said
+    assert (
+        "mesh1: a failure is explained with less evidence: this user may not list events in namespace mesh1-system"
+        in said
+    )
+    assert "webhooks are ready is not known beforehand" in said
+    assert "permissions: all" in said
 
 
 def test_a_cluster_whose_load_balancers_stay_pending_falls_back_to_nodes_or_says_what_to_do(look):

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from harness import lease
 from harness.cluster import Cluster
-from harness.kinds import CRD, LEASE, NODE, POD, Kind, kind_of
+from harness.kinds import (
+    CLUSTER_VERSION,
+    CRD,
+    DEPLOYMENT,
+    ENDPOINTS,
+    EVENT,
+    EXPORTS,
+    GATEWAY,
+    IMPORTS,
+    LEASE,
+    NODE,
+    POD,
+    ROUTE,
+    SERVICE,
+    VIRTUAL_SERVICE,
+    WEBHOOK_KINDS,
+    Kind,
+    kind_of,
+)
 from harness.manifests import scenario
 from harness.mesh import MeshNames
 from harness.preflight.findings import Finding
+from harness.preflight.grants import Grant, manifest, user_of
+from harness.preflight.product import OPERATOR_NAMESPACE
 from harness.transport import Forbidden, NotFound
 
 _READ = ("get", "list", "watch")
 _WRITE = ("create", "patch", "delete")
-_POD_PARTS = (("log", "get"), ("exec", "create"), ("portforward", "create"))
+# Over a websocket these are a GET, which servers before 1.35 ask `get` for and later ones `create` too (KEP-4006).
+_STREAMED = ("exec", "portforward")
+_LESS_EVIDENCE = "a failure is explained with less evidence"
 _AT_ONCE = 8
 
 
@@ -29,63 +51,119 @@ class Need(NamedTuple):
     sub: str = ""
 
     @property
+    def group(self) -> str:
+        """'' for the core group."""
+        return self.kind.api_version.rpartition("/")[0]
+
+    @property
     def resource(self) -> str:
-        """As kubectl and RBAC spell it: `servicemeshpeers.federation.maistra.io`, `pods/exec`."""
-        group = self.kind.api_version.rpartition("/")[0]
-        return self.kind.plural + (f".{group}" if group else "") + (f"/{self.sub}" if self.sub else "")
+        """As RBAC has it: `servicemeshpeers`, `pods/exec`."""
+        return self.kind.plural + (f"/{self.sub}" if self.sub else "")
+
+    @property
+    def spelled(self) -> str:
+        """As kubectl has it: `servicemeshpeers.federation.maistra.io`, `pods/exec`."""
+        return self.kind.plural + (f".{self.group}" if self.group else "") + (f"/{self.sub}" if self.sub else "")
 
 
 def needs(names: MeshNames, adopt: bool) -> Iterator[Need]:
-    """Everything a run does in the cluster of one mesh; with `adopt` it installs nothing."""
+    """What no run can do without in the cluster of one mesh, each once; with `adopt` it installs nothing."""
+    yield from dict.fromkeys(_needs(names, adopt))
+
+
+def _needs(names: MeshNames, adopt: bool) -> Iterator[Need]:
     places = dict.fromkeys((kind_of(obj), obj["metadata"].get("namespace", "")) for obj in scenario(names))
     for kind, namespace in places:
         for verb in _READ if adopt else (*_READ, *_WRITE):
             yield Need(verb, kind, namespace)
+    # What the operator makes of the control plane.
+    for kind in (SERVICE, DEPLOYMENT):
+        yield from (Need(verb, kind, names.system_namespace) for verb in _READ)
     for namespace in (names.system_namespace, names.app_namespace):
-        for verb in ("list", "watch"):
-            yield Need(verb, POD, namespace)
-        for sub, verb in _POD_PARTS:
-            yield Need(verb, POD, namespace, sub)
+        # The audit at the end compares them with what was there before.
+        yield from (
+            Need("list", kind, namespace) for kind in dict.fromkeys(kind for kind, _ in places) if kind.namespaced
+        )
+        yield from (Need(verb, POD, namespace) for verb in _READ)
+        yield Need("get", POD, namespace, "log")
+        yield from (Need(verb, POD, namespace, sub) for sub in _STREAMED for verb in ("get", "create"))
     yield from (Need(verb, CRD, "") for verb in ("list", "watch"))
     yield from (Need(verb, LEASE, lease.NAMESPACE) for verb in ("get", *_WRITE))
 
 
-def permission_findings(cluster: Cluster, names: MeshNames, adopt: bool, there: Collection[str]) -> list[Finding]:
-    """What the user may not do, one finding for each kind and namespace, with the Role that would grant it.
+def done_without(names: MeshNames) -> Iterator[tuple[Need, str]]:
+    """What a run goes on without, and what is lost by that."""
+    yield Need("list", NODE, ""), "addresses by NodePort cannot be used"
+    yield Need("list", SERVICE, ""), "whether LoadBalancers get addresses here is not known beforehand"
+    yield Need("get", CLUSTER_VERSION, ""), "the version of OpenShift is not known"
+    for need in (Need("get", DEPLOYMENT, OPERATOR_NAMESPACE), Need("list", DEPLOYMENT, "")):
+        yield need, "the operator may not be found, and its release is not known"
+    for need in (*(Need("list", kind, "") for kind in WEBHOOK_KINDS), Need("get", ENDPOINTS, OPERATOR_NAMESPACE)):
+        yield need, "whether the operator's webhooks are ready is not known beforehand"
+    if not names.exports:
+        yield Need("get", ROUTE, names.system_namespace), "productpage is not reached by its Route"
+    for namespace in (names.system_namespace, names.app_namespace):
+        for kind in (ENDPOINTS, EVENT):
+            yield Need("list", kind, namespace), _LESS_EVIDENCE
+    # What this mesh has none of, unless somebody made some.
+    foreign = (VIRTUAL_SERVICE, GATEWAY) if names.exports else ()
+    yield from ((Need("list", kind, names.app_namespace), _LESS_EVIDENCE) for kind in foreign)
+    yield Need("list", IMPORTS if names.exports else EXPORTS, names.system_namespace), _LESS_EVIDENCE
 
-    there: the namespaces that exist already. A cluster that answers no such reviews has no findings.
+
+def permission_findings(cluster: Cluster, names: MeshNames, adopt: bool, there: Collection[str]) -> list[Finding]:
+    """What the user may not do, one finding for each kind and namespace, then what an administrator can grant it with.
+
+    there: the namespaces that exist already and stay: a Role in another would go away with it. A cluster that answers
+    no such reviews has no findings.
     """
-    asked = list(needs(names, adopt))
+    asked, groups = list(needs(names, adopt)), cluster.groups()
+    spared = {need: loss for need, loss in done_without(names) if _is_served(need, groups)}
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="permissions") as pool:
         try:
-            answers = list(
-                pool.map(lambda need: cluster.allowed(need.verb, need.kind, need.sub, need.namespace), asked)
-            )
-            may_see_nodes = cluster.allowed("list", NODE)
+            wanted = [*asked, *spared]
+            answers = pool.map(lambda need: cluster.allowed(need.verb, need.kind, need.sub, need.namespace), wanted)
+            missing = [need for need, allowed in zip(wanted, answers, strict=True) if not allowed]
         except (NotFound, Forbidden):
             return [Finding(names.name, "permissions are not known: SelfSubjectAccessReview is not answered")]
-    missing: dict[tuple[str, str], list[str]] = {}
-    for need, allowed in zip(asked, answers, strict=True):
-        if not allowed:
-            missing.setdefault((need.namespace, need.resource), []).append(need.verb)
-    found = [
-        Finding(names.name, _refused(cluster, namespace, resource, verbs, there), True)
-        for (namespace, resource), verbs in missing.items()
+    found = [Finding(names.name, text) for text in _losses(spared, missing)]
+    if lacking := [need for need in missing if need not in spared]:
+        return [*_refusals(cluster, names, asked, lacking, there), *found]
+    return [Finding(names.name, f"permissions: all {len(asked)} that a run needs are granted"), *found]
+
+
+def _is_served(need: Need, groups: Collection[str]) -> bool:
+    return not need.group.endswith(".openshift.io") or need.group in groups
+
+
+def _losses(spared: Mapping[Need, str], missing: Iterable[Need]) -> list[str]:
+    """One sentence for each loss, with what would have to be allowed."""
+    by_loss: dict[str, list[str]] = {}
+    for need in missing:
+        if need in spared:
+            by_loss.setdefault(spared[need], []).append(f"{need.verb} {need.spelled} {_where(need.namespace)}")
+    return [f"{loss}: this user may not {', '.join(wanted)}" for loss, wanted in by_loss.items()]
+
+
+def _refusals(
+    cluster: Cluster, names: MeshNames, asked: Iterable[Need], lacking: Iterable[Need], there: Collection[str]
+) -> Iterator[Finding]:
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for need in lacking:
+        verbs.setdefault((need.namespace, need.spelled), []).append(need.verb)
+    for (namespace, spelled), missing in verbs.items():
+        text = f"{cluster.server} does not allow this user to {', '.join(missing)} {spelled} {_where(namespace)}"
+        yield Finding(names.name, text, True)
+    # All that is needed in such a place: applied over the one of another day, a Role must not take anything away.
+    grants = [
+        Grant(need.namespace if need.namespace in there else "", need.group, need.resource, need.verb) for need in asked
     ]
-    if not found:
-        found.append(Finding(names.name, f"permissions: all {len(asked)} that a run needs are granted"))
-    if not may_see_nodes:
-        found.append(Finding(names.name, "nodes may not be listed: addresses by NodePort cannot be used"))
-    return found
+    places = {namespace if namespace in there else "" for namespace, _ in verbs}
+    wanted = [grant for grant in grants if grant.namespace in places]
+    granting = manifest(wanted, f"{lease.NAME}-{names.name}", user_of(cluster))
+    text = f"an administrator of {cluster.server} grants all of that with `kubectl apply -f FILE`, where FILE holds"
+    yield Finding(names.name, f"{text}\n{granting}", True)
 
 
-def _refused(cluster: Cluster, namespace: str, resource: str, verbs: list[str], there: Collection[str]) -> str:
-    words = ",".join(verbs)
-    one_namespace = namespace in there
-    role = f"-n {namespace} create role" if one_namespace else "create clusterrole"
-    return (
-        f"{cluster.server} does not allow this user to {', '.join(verbs)} {resource} "
-        f"{f'in namespace {namespace}' if namespace else 'in the whole cluster'}. "
-        f"The {'Role' if one_namespace else 'ClusterRole'} that grants it: "
-        f"kubectl {role} {lease.NAME} --verb={words} --resource={resource}"
-    )
+def _where(namespace: str) -> str:
+    return f"in namespace {namespace}" if namespace else "in the whole cluster"

@@ -13,7 +13,7 @@ from harness.transport import Forbidden, Invalid, NotFound, Object
 from harness.versions import supported_versions
 
 _OPERATOR = "istio-operator"
-_OPERATOR_NAMESPACE = "openshift-operators"
+OPERATOR_NAMESPACE = "openshift-operators"
 _PRODUCT_GROUPS = {
     "sailoperator.io": "OpenShift Service Mesh 3 (API group sailoperator.io)",
     "install.istio.io": "upstream Istio (API group install.istio.io)",
@@ -64,7 +64,7 @@ def _no_control_planes(cluster: Cluster, foreign: str) -> str:
 
 def _operator(cluster: Cluster, names: MeshNames, version: str | None) -> Iterator[Finding]:
     try:
-        found = cluster.find(DEPLOYMENT, _OPERATOR, _OPERATOR_NAMESPACE) or next(
+        found = cluster.find(DEPLOYMENT, _OPERATOR, OPERATOR_NAMESPACE) or next(
             (obj for obj in cluster.list(DEPLOYMENT) if obj["metadata"]["name"] == _OPERATOR), None
         )
     except Forbidden:

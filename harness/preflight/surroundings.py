@@ -120,8 +120,11 @@ def _created(obj: Object) -> datetime:
 
 
 def namespaces_there(there: Objects) -> set[str]:
-    """Namespaces in what `existing` found, and the one of the Lease."""
-    return {obj["metadata"]["name"] for obj in there if obj["kind"] == NAMESPACE.kind} | {lease.NAMESPACE}
+    """Namespaces in what `existing` found that stay after a run, and the one of the Lease."""
+    staying = {
+        obj["metadata"]["name"] for obj in there if obj["kind"] == NAMESPACE.kind and not belongs_to_the_suite(obj)
+    }
+    return staying | {lease.NAMESPACE}
 
 
 def kinds_to_create(names: MeshNames, there: Objects) -> dict[Kind, list[str]]:

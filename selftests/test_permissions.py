@@ -1,0 +1,148 @@
+"""What preflight asks permission for, held against what runs on the lab really ask of the API servers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.kinds import POD, SERVICE, kind_of
+from harness.manifests import scenario
+from harness.mesh import MESH1, MESH2
+from harness.preflight.permissions import Need, done_without, needs
+from lab.settings import ClusterSettings
+from selftests.support import asked
+from selftests.support.lab import Lab, start_lab, stop_lab
+from selftests.support.users import restricted
+
+ROOT = Path(__file__).parent.parent
+NAMES = {"mesh1": MESH1, "mesh2": MESH2}
+# Asked without need: a refusal is answered otherwise, which these runs show by being refused.
+TOLERATED = {
+    ("create", "selfsubjectaccessreviews", ""): "refused, permissions are not known",
+    ("create", "servicemeshcontrolplanes", "default"): "refused, the operator does not check a version beforehand",
+}
+
+
+def tolerated(need: tuple[str, str, str]) -> bool:
+    verb, resource, namespace = need
+    # The audit looks everywhere where it may, else where the suite makes things.
+    everywhere = verb == "list" and not namespace
+    return need in TOLERATED or (
+        everywhere and resource in {kind_of(obj).plural for mesh in NAMES.values() for obj in scenario(mesh)}
+    )
+
+
+def plain(need: Need) -> tuple[str, str, str]:
+    return need.verb, need.resource, need.namespace
+
+
+def denied(names) -> list[dict]:
+    """Everything a run is said to go on without."""
+    found = [
+        {"verbs": [need.verb], "resources": [need.resource], "namespaces": [need.namespace]}
+        for need, _ in done_without(names)
+    ]
+    kinds = dict.fromkeys(kind_of(obj) for obj in scenario(names))
+    found.append({"verbs": ["list"], "resources": [k.plural for k in kinds if k.namespaced], "namespaces": [""]})
+    found.append({"verbs": ["create"], "resources": ["servicemeshcontrolplanes"], "namespaces": ["default"]})
+    return found
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    found = start_lab()
+    yield found
+    stop_lab(found)
+
+
+@pytest.fixture(scope="module")
+def run(lab, tmp_path_factory):
+    """Runs the suite as a user who may do just what preflight asks for; gives exit code, output, requests by mesh."""
+    directory = tmp_path_factory.mktemp("runs")
+    with contextlib.ExitStack() as users:
+        paths = {
+            settings.name: users.enter_context(
+                restricted(settings, directory / f"{settings.name}.yaml", denied(NAMES[settings.name]))
+            )
+            for settings in lab.clusters
+        }
+
+        def begin(*arguments) -> tuple[int, str, dict[str, set[tuple[str, str, str]]]]:
+            file = directory / "asked.txt"
+            file.write_text("")
+            command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "selftests.support.asked"]
+            command += [f"--{name}-kubeconfig={path}" for name, path in paths.items()]
+            clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
+            clean |= {"CI": "true", asked.VARIABLE: str(file), "TMPDIR": str(directory)}
+            done = subprocess.run(
+                [*command, *arguments],
+                cwd=ROOT,
+                env=clean,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            return done.returncode, done.stdout, by_mesh(lab.clusters, file)
+
+        yield begin
+
+
+def by_mesh(clusters: list[ClusterSettings], file: Path) -> dict[str, set[tuple[str, str, str]]]:
+    servers = {settings.server.partition("://")[2]: settings.name for settings in clusters}
+    found: dict[str, set[tuple[str, str, str]]] = {name: set() for name in servers.values()}
+    for server, request in asked.read(file):
+        found[servers[server]].add((request.verb, request.resource, request.namespace))
+    return found
+
+
+def unannounced(requests: dict[str, set[tuple[str, str, str]]], adopt: bool) -> list[str]:
+    """What was asked of the clusters without preflight having asked whether it is allowed."""
+    found = []
+    for mesh, sent in requests.items():
+        known = {plain(need) for need in needs(NAMES[mesh], adopt)}
+        known |= {plain(need) for need, _ in done_without(NAMES[mesh])}
+        found += [f"{mesh}: {' '.join(need)}" for need in sorted(sent - known) if not tolerated(need)]
+    return found
+
+
+def test_runs_ask_for_nothing_that_preflight_has_not_asked_about_and_go_on_without_the_rest(run, lab, tmp_path):
+    code, said, requests = run("--federation-keep", "always", "--ossm-version", "v2.1")
+    assert code == 0, said
+    assert unannounced(requests, adopt=False) == []
+    assert ("patch", "servicemeshpeers", "mesh1-system") in requests["mesh1"], "nothing was traced"
+    assert ("get", "pods/exec", "mesh2-bookinfo") in requests["mesh2"], "websockets were not traced"
+
+    fault = [sys.executable, "-m", "lab", "fault", "split-90-10"]
+    subprocess.run(
+        fault,
+        cwd=ROOT,
+        env=os.environ | {f"{s.name.upper()}_KUBECONFIG": str(s.kubeconfig) for s in lab.clusters},
+        check=True,
+    )
+    adopting = ("tests/test_split.py", "--federation-adopt", "--federation-settle", "3")
+    code, said, requests = run(*adopting, "--federation-report", str(tmp_path))
+    assert code == pytest.ExitCode.TESTS_FAILED, said
+    assert "cause: ratings-split of mesh2" in said, "the diagnosis was to be traced too"
+    assert "left behind: nothing" in said, said
+    assert unannounced(requests, adopt=True) == []
+
+    code, said, requests = run("--federation-sweep")
+    assert code == 0, said
+    assert unannounced(requests, adopt=False) == []
+
+
+def test_what_a_run_needs_is_asked_once_and_with_adoption_nothing_is_written():
+    for names in NAMES.values():
+        wanted = list(needs(names, adopt=False))
+        assert len(wanted) == len(set(wanted))
+        assert not set(wanted) & {need for need, _ in done_without(names)}
+        reading = {need for need in needs(names, adopt=True) if need.namespace != "default"}
+        assert {need.verb for need in reading if need.kind is not POD} == {"get", "list", "watch"}
+        assert Need("watch", SERVICE, names.system_namespace) in reading
