@@ -91,13 +91,14 @@ class NamespaceController:
         body = {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {"name": name},
+            # The version read: by now this may be another namespace of the same name.
+            "metadata": {"name": name, "resourceVersion": namespace["metadata"]["resourceVersion"]},
             "spec": {**namespace.get("spec", {}), "finalizers": finalizers},
         }
         try:
             await self._api.request("PUT", NAMESPACE.path(None, name, "finalize"), body)
         except ApiError as error:
-            if error.status != 404:
+            if error.status not in (404, 409):  # a newer version is looked at as soon as it is known
                 raise
 
     async def _delete_all(self, kind: Resource, namespace: str) -> list[Object]:
