@@ -7,7 +7,7 @@ import getpass
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -28,6 +28,10 @@ _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 class LeaseHeld(ClusterError):
     """Another run uses the cluster."""
+
+
+class LeaseLost(Exception):
+    """Another run, or a person, took clusters away from this one; says who and which."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,13 @@ def held_by(cluster: Cluster, known: Holder) -> LeaseHeld:
 class RunLease:
     """This run's Lease in one cluster, renewed by a thread until `release`.
 
-    `lost` says in words that another run, or a person, took it away; '' as long as it is ours. All times are the API
-    server's, so that clocks of two machines do not matter.
+    `lost` says in words that another run, or a person, took it away; '' as long as it is ours. `on_lost` is called
+    from that thread as soon as it is found out. All times are the API server's, so that clocks of two machines do not
+    matter.
     """
 
-    def __init__(self, cluster: Cluster, run_id: str) -> None:
-        self._cluster, self._run_id = cluster, run_id
+    def __init__(self, cluster: Cluster, run_id: str, on_lost: Callable[[], None] = lambda: None) -> None:
+        self._cluster, self._run_id, self._on_lost = cluster, run_id, on_lost
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease {cluster.name}")
         self.lost = ""
@@ -155,6 +160,8 @@ class RunLease:
         while not self.lost and not self._ended.wait(_RENEW_SECONDS):
             with contextlib.suppress(ClusterError, Cancelled):
                 self.renew()
+        if self.lost and not self._ended.is_set():
+            self._on_lost()
 
     def renew(self) -> None:
         """Shows a sign of life, or finds out that the Lease was lost. Raises ClusterError."""
@@ -185,19 +192,25 @@ class RunLease:
 
 
 class RunLeases:
-    """This run's Leases, one in each cluster (one in all where both meshes share a cluster)."""
+    """This run's Leases, one in each cluster (one in all where both meshes share a cluster).
 
-    def __init__(self, clusters: Mapping[str, Cluster], run_id: str) -> None:
+    on_lost: called, from another thread, when one of them turns out to be lost; may be set anew at any time.
+    """
+
+    def __init__(
+        self, clusters: Mapping[str, Cluster], run_id: str, on_lost: Callable[[], None] = lambda: None
+    ) -> None:
+        self.on_lost = on_lost
         by_uid = {cluster.uid(): cluster for cluster in clusters.values()}
-        self._leases = [RunLease(cluster, run_id) for cluster in by_uid.values()]
+        self._leases = [RunLease(cluster, run_id, lambda: self.on_lost()) for cluster in by_uid.values()]
 
     def acquire(self) -> None:
         """Takes all or none. Raises LeaseHeld."""
         taken: list[RunLease] = []
         try:
             for lease in self._leases:
+                taken.append(lease)  # an interrupt may come when it is taken already
                 lease.acquire()
-                taken.append(lease)
         except BaseException:
             for lease in taken:
                 lease.release()
@@ -209,8 +222,24 @@ class RunLeases:
         return "; ".join(lease.lost for lease in self._leases if lease.lost)
 
     def release(self) -> None:
+        """Gives all back, or as many as can be. Raises ClusterError."""
+        errors: list[ClusterError] = []
         for lease in self._leases:
-            lease.release()
+            try:
+                lease.release()
+            except ClusterError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def give_back(self) -> list[str]:
+        """As release, but what could not be given back is abandoned and told, one line each."""
+        try:
+            self.release()
+        except ClusterError as error:
+            self.abandon()
+            return [f"{error}. The Lease expires {SECONDS} s after its last sign of life"]
+        return []
 
     def abandon(self) -> None:
         for lease in self._leases:

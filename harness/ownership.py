@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +11,16 @@ from threading import Event
 
 from harness import manifests
 from harness.cluster import Cluster
-from harness.kinds import Kind, kind_of
-from harness.lease import RunLeases
+from harness.kinds import NAMESPACE, Kind, kind_of
+from harness.lease import LeaseLost, RunLeases
 from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL
 from harness.mesh import MESH1, MESH2, MeshNames
 from harness.progress import Progress
-from harness.transport import NotFound, Object, Objects
+from harness.transport import ClusterError, NotFound, Object, Objects
 from harness.versions import Bounds
-from harness.waiting import Cancelled
+from harness.waiting import Cancelled, WaitTimeout
+
+_AGAIN_SECONDS = 0.2
 
 
 def new_run_id() -> str:
@@ -44,6 +47,10 @@ def _stages(names: MeshNames) -> Iterator[Objects]:
         yield [obj for obj in control_plane if obj["kind"] == kind]
 
 
+class RemovalError(Exception):
+    """Something does not go away, or a cluster failed; one line per thing that went wrong."""
+
+
 class Removal:
     """Removes, in both meshes at once, what `mine` says yes to; `give_up` ends it from any thread or signal handler."""
 
@@ -63,15 +70,24 @@ class Removal:
     def run(self) -> None:
         """Deletes stage by stage, each when the one before is gone, finalizers included.
 
-        What is not ours stays. Raises WaitTimeout naming what does not go away and why, ClusterError, Cancelled.
+        What is not ours stays. One mesh does not wait for the other. Raises RemovalError naming, of both meshes, what
+        does not go away and why; Cancelled.
         """
         with ThreadPoolExecutor(2, thread_name_prefix="removal") as pool:
             tasks = [pool.submit(self._remove, self._clusters[names.name], names) for names in (MESH1, MESH2)]
-        for task in tasks:
-            task.result()
+            while concurrent.futures.wait(tasks, timeout=_AGAIN_SECONDS).not_done:
+                if self._given_up.is_set():
+                    self.give_up()  # one of them may just have ended one wait and begun the next
+        errors = [error for task in tasks if (error := task.exception())]
+        for error in errors:
+            if not isinstance(error, (ClusterError, WaitTimeout)):
+                raise error
+        if errors:
+            raise RemovalError("\n".join(dict.fromkeys(map(str, errors)))) from errors[0]
 
     def _remove(self, cluster: Cluster, names: MeshNames) -> None:
         for stage in _stages(names):
+            self._check()
             ours = [found for obj in stage if (found := _find(cluster, obj)) and self._mine(found[1])]
             if ours:
                 kinds = ", ".join(sorted({str(kind) for kind, _ in ours}))
@@ -102,13 +118,17 @@ def teardown(clusters: Mapping[str, Cluster], run_id: str, progress: Progress) -
 def sweep(clusters: Mapping[str, Cluster], progress: Progress) -> list[str]:
     """Removes the remains of earlier runs and says what was removed, one line each.
 
-    Raises LeaseHeld where a run is still going on, and as Removal.run.
+    Raises LeaseHeld where a run is still going on, LeaseLost where one begins meanwhile, and as Removal.run.
     """
-    leases = RunLeases(clusters, f"sweep-{new_run_id()}")
+    removal = Removal(clusters, belongs_to_the_suite, progress, Bounds().delete)
+    leases = RunLeases(clusters, f"sweep-{new_run_id()}", removal.give_up)
     leases.acquire()
     try:
-        removal = Removal(clusters, belongs_to_the_suite, progress, Bounds().delete)
         removal.run()
+    except Cancelled:
+        if leases.lost:
+            raise LeaseLost(leases.lost) from None
+        raise
     finally:
         leases.release()
     return sorted(removal.removed)
@@ -124,6 +144,18 @@ def described(obj: Object) -> str:
     )
 
 
+def held_by(obj: Object) -> str:
+    """What keeps an object that is being deleted: finalizers, and what a namespace says of its content."""
+    meta, spec = obj["metadata"], obj.get("spec") or {}
+    finalizers = [*(meta.get("finalizers") or ())]
+    said = []
+    if obj.get("kind") == NAMESPACE.kind:
+        finalizers += spec.get("finalizers") or ()
+        conditions = (obj.get("status") or {}).get("conditions") or ()
+        said = [f"{c['type']}: {c.get('message', '')}" for c in conditions if c["status"] == "True"]
+    return "; ".join([f"finalizers {', '.join(finalizers)}" if finalizers else "no finalizer", *said])
+
+
 def _find(cluster: Cluster, obj: Object) -> tuple[Kind, Object] | None:
     kind, meta = kind_of(obj), obj["metadata"]
     try:
@@ -136,9 +168,8 @@ def _wait_gone(cluster: Cluster, kind: Kind, obj: Object, timeout: float, cancel
     meta = obj["metadata"]
 
     def why(found: Objects) -> str:
-        still = found[0]["metadata"] if found else {}
-        holding = ", ".join(still.get("finalizers") or ()) or "none"
-        return f"{described(obj)} is still there, finalizers: {holding}; is the controller that removes them running?"
+        holding = held_by(found[0]) if found else "nothing"
+        return f"{described(obj)} is still there, held by {holding}; is the controller that removes it running?"
 
     cluster.wait(
         f"{described(obj)} to be gone",

@@ -49,9 +49,11 @@ class Provisioner:
     istiods: int = 1
     balancers: bool = True
     unsettled: list[str] = field(default_factory=list)
+    stopped: Event = field(default_factory=Event)
 
     def run(self) -> Federation:
-        """Raises ProvisionError, at the first failure, with all that failed until then."""
+        """Raises ProvisionError, at the first failure, with all that failed until then; nothing is applied after it."""
+        self.stopped.clear()
         one_cluster = self.clusters["mesh1"].uid() == self.clusters["mesh2"].uid()
         with ThreadPoolExecutor(2 * _STEPS, thread_name_prefix="provision") as pool:
             tasks: dict[tuple[str, str], Future[Any]] = {}
@@ -63,6 +65,7 @@ class Provisioner:
                 submitted.set()
                 _first_failure(tasks)
             except BaseException:
+                self.stopped.set()
                 # A Ctrl-C in here would have the pool wait for steps that nobody ends any more.
                 with undisturbed(lambda: self._interrupt(writes=True)):
                     submitted.set()
@@ -124,6 +127,8 @@ class _Run:
     def apply(self, objects: Objects) -> None:
         """Applies objects in order; what is there already and not ours is refused, a namespace is used as it is."""
         for obj in objects:
+            if self.provisioner.stopped.is_set():
+                raise Cancelled
             kind, meta = kind_of(obj), obj["metadata"]
             found = self.cluster.find(kind, meta["name"], meta.get("namespace"))
             if found is None or belongs_to_the_suite(found):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +12,8 @@ import pytest
 from harness import manifests
 from harness.cluster import Cluster
 from harness.kinds import CONFIG_MAP, NAMESPACE, SERVICE, kind_of
-from harness.mesh import MESH1
-from harness.ownership import is_ours, new_run_id, teardown
+from harness.mesh import MESH1, MESH2
+from harness.ownership import Removal, RemovalError, is_ours, new_run_id, teardown
 from harness.progress import Progress
 from harness.provision import Provisioner, ProvisionError
 from selftests.support.lab import start_lab, stop_lab
@@ -89,3 +91,67 @@ def test_what_somebody_else_installed_stops_provisioning_and_stays_as_it_is(clus
     assert mesh1.list(SERVICE, "mesh1-bookinfo") == []
     assert there(mesh1, foreign)
     assert mesh1.find(CONFIG_MAP, MESH1.root_config_map, "mesh1-system") is None
+    for name in ("mesh1-system", "mesh1-bookinfo"):
+        mesh1.delete(NAMESPACE, name)
+
+
+FINALIZER = "selftest.example/hold"
+
+
+def with_finalizers(value):
+    return {"metadata": {"finalizers": value}}
+
+
+@pytest.fixture
+def held(clusters):
+    """Namespaces of a run, in each mesh one with something in it that does not go away; let go of afterwards."""
+    stuck = []
+    for names in (MESH1, MESH2):
+        cluster = clusters[names.name]
+        for obj in manifests.control_plane(names, None, set())[:2]:
+            cluster.wait(
+                "remains of other tests to be gone",
+                NAMESPACE,
+                name=obj["metadata"]["name"],
+                until=lambda found: not found or None,
+                timeout=60,
+            )
+            cluster.apply(manifests.labelled(obj, "run-d"))
+        meta = {"name": "stuck", "namespace": names.app_namespace, "finalizers": [FINALIZER]}
+        cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+        stuck.append((cluster, names))
+    yield
+    for cluster, names in stuck:
+        cluster.patch(CONFIG_MAP, "stuck", names.app_namespace, with_finalizers(None))
+        cluster.wait("the rest", NAMESPACE, name=names.app_namespace, until=lambda found: not found or None, timeout=60)
+
+
+@pytest.mark.usefixtures("held")
+def test_what_does_not_go_away_is_told_of_both_meshes_with_what_holds_it(clusters, progress):
+    with pytest.raises(RemovalError) as told:
+        Removal(clusters, lambda obj: is_ours(obj, "run-d"), progress, 4).run()
+    lines = str(told.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["mesh1", "mesh2"]
+    for line in lines:
+        assert "Namespace mesh" in line
+        assert "held by finalizers kubernetes; NamespaceContentRemaining: " in line
+        assert f"NamespaceFinalizersRemaining: Still in the namespace: {FINALIZER} in 1 objects" in line
+
+
+def test_an_interrupted_provisioning_applies_nothing_more(clusters):
+    class InterruptedAtOnce(Progress):
+        """Interrupts the main thread just before mesh1's first object, which waits until that has arrived."""
+
+        def step(self, mesh, text):
+            if (mesh, text) == ("mesh1", "control plane: applying"):
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                assert provisioner.stopped.wait(30)
+
+    provisioner = Provisioner(clusters, "run-e", InterruptedAtOnce(io.StringIO(), live=False))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            provisioner.run()
+        made = [obj for obj in clusters["mesh1"].list(NAMESPACE) if is_ours(obj, "run-e")]
+        assert made == []
+    finally:
+        teardown(clusters, "run-e", Progress(io.StringIO(), live=False))

@@ -155,6 +155,79 @@ def test_what_is_kept_can_be_adopted_and_is_not_changed_by_that(start, clusters)
     assert remains(clusters) == []
 
 
+def test_where_nothing_was_made_nothing_is_said_to_be_kept_and_the_audit_is_held(start, clusters):
+    rest(start(*ONE_TEST, "--federation-keep", "always"))
+    adopting = start(*ONE_TEST, "--federation-adopt", "--federation-keep", "always")
+    said = rest(adopting)
+    assert adopting.returncode == 0, said
+    assert "left behind: nothing; what was there before is there again" in said
+    assert "everything of run" not in said
+    rest(start("--federation-sweep"))
+    assert remains(clusters) == []
+
+
+FAILS_AT_ONCE = """
+from fixtures import ownership
+from harness.transport import ServerError
+
+def fail(clusters):
+    raise ServerError("mesh2", "GET /api/v1/namespaces", "503 injected")
+
+def pytest_configure():
+    ownership.take_inventory = fail
+"""
+
+
+def test_a_run_that_fails_before_it_has_begun_gives_its_leases_back(start, clusters, tmp_path):
+    (tmp_path / "fails_at_once.py").write_text(FAILS_AT_ONCE)
+    run = start(*ONE_TEST, "-p", "fails_at_once", PYTHONPATH=str(tmp_path))
+    said = rest(run)
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, said
+    assert "mesh2: GET /api/v1/namespaces: 503 injected" in said
+    assert remains(clusters) == []
+
+
+def take_over(cluster):
+    """Gives the Lease to another run, as a person does who was told how."""
+    cluster.delete(kinds.LEASE, lease.NAME, lease.NAMESPACE)
+    other = lease.RunLease(cluster, "run-of-somebody-else")
+    other.acquire()
+    return other
+
+
+def test_a_run_that_is_taken_over_while_it_provisions_makes_and_removes_nothing_more(start, clusters):
+    run = start(*ONE_TEST, "-p", "selftests.support.watchful")
+    until(run, "control plane: applied")
+    other = take_over(clusters["mesh1"])
+    said = rest(run)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, said
+    assert "mesh1: run run-of-somebody-else of" in said
+    assert "so this run removed nothing" in said
+    assert clusters["mesh1"].list(kinds.DEPLOYMENT, "mesh1-bookinfo") == []
+    assert clusters["mesh2"].find(kinds.NAMESPACE, "mesh2-system")
+    other.release()
+    assert rest(start("--federation-sweep")).count("removed: ") > 4
+    assert remains(clusters) == []
+
+
+def test_a_run_that_is_taken_over_while_it_removes_deletes_nothing_more(start, clusters):
+    run = start(*ONE_TEST, "-p", "selftests.support.watchful")
+    until(run, "control plane: applied")
+    mesh1 = clusters["mesh1"]
+    mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": [FINALIZER]}})
+    run.send_signal(signal.SIGINT)
+    until(run, "mesh1  removing ServiceMeshMemberRoll")
+    other = take_over(mesh1)
+    said = rest(run)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, said
+    assert "so this run left behind part of what it made" in said
+    mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": None}})
+    assert mesh1.find(kinds.CONTROL_PLANE, "fed-export", "mesh1-system")
+    other.release()
+    rest(start("--federation-sweep"))
+    assert remains(clusters) == []
+
+
 def test_with_two_istiods_in_each_mesh_every_pod_is_judged_by_itself(start, clusters):
     run = start("tests/test_federation.py", "-k", "every_istiod", "-v", "--istiods", "2")
     said = rest(run)
