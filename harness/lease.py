@@ -75,10 +75,15 @@ def myself() -> str:
     return f"{user}@{socket.gethostname()}, process {os.getpid()}"
 
 
+def last_holder(cluster: Cluster) -> Holder | None:
+    """Who took the cluster last and has not given it back, whether it still counts or not."""
+    found = cluster.find(LEASE, NAME, NAMESPACE)
+    return Holder.of(found) if found else None
+
+
 def holder(cluster: Cluster) -> Holder | None:
     """Who uses the cluster now; None where nobody does, or has not shown a sign of life for too long."""
-    found = cluster.find(LEASE, NAME, NAMESPACE)
-    known = Holder.of(found) if found else None
+    known = last_holder(cluster)
     return known if known and not known.expired(cluster.now()) else None
 
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 
+from harness import lease
 from harness.cluster import Cluster
 from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL
-from harness.preflight import Asked, blocking, preflight
+from harness.preflight import Asked, Finding, blocking, notes, preflight, report
 from selftests.support.recorded_api import RecordedApi, items, refused, resources
 
 SERVICE_MESH = "/apis/maistra.io/v2"
@@ -274,12 +275,94 @@ def test_names_of_others_stand_in_the_way_unless_they_are_adopted(look):
     assert "fed-export" not in missing[0]
 
 
-def test_remains_of_another_run_are_told_with_its_name(look):
-    ours = named(CONTROL_PLANE, "fed-export", **{OWNER_LABEL: OWNER, RUN_LABEL: "run-of-yesterday"})
-    findings = look(RecordedApi(openshift_on_aws(**ours)))
+def ours(run):
+    return named(CONTROL_PLANE, "fed-export", **{OWNER_LABEL: OWNER, RUN_LABEL: run})
+
+
+def lease_of(run, seconds_ago):
+    then = f"{datetime.now(UTC) - timedelta(seconds=seconds_ago):%FT%T.%fZ}"
+    spec = {"holderIdentity": run, "leaseDurationSeconds": 60, "acquireTime": then, "renewTime": then}
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{lease.NAMESPACE}/leases/{lease.NAME}"
+    return {path: {"metadata": {"annotations": {lease.HOLDER_ANNOTATION: "jane@builder, process 7"}}, "spec": spec}}
+
+
+def test_what_another_run_kept_stands_in_the_way_with_what_to_do_and_may_be_adopted(look):
+    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**ours("run-of-yesterday")))))
+    for part in ("run-of-yesterday", "were kept", "--federation-adopt", "--federation-sweep"):
+        assert part in problem
+    (adopting,) = blocking(look(RecordedApi(openshift_on_aws(**ours("run-of-yesterday"))), asked=Asked(adopt=True)))
+    assert "run-of-yesterday" not in adopting
+
+
+def test_what_a_dead_run_left_is_taken_over_and_that_is_told(look):
+    findings = look(RecordedApi(openshift_on_aws(**ours("run-1"), **lease_of("run-1", 120))))
     assert blocking(findings) == []
-    assert "run-of-yesterday" in text(findings)
-    assert "--federation-sweep" in text(findings)
+    (note,) = notes(findings)
+    for part in ("run run-1", "jane@builder, process 7", "takes them over and removes them at its end"):
+        assert part in note
+
+
+def test_of_a_run_that_goes_on_only_the_lease_stands_in_the_way(look):
+    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**ours("run-1"), **lease_of("run-1", 5)))))
+    assert "run run-1 of jane@builder, process 7 uses it" in problem
+
+
+def test_a_namespace_that_is_being_deleted_stands_in_the_way_with_what_holds_it(look):
+    remaining = {"type": "NamespaceContentRemaining", "status": "True", "message": "pods. has 1 resource instances"}
+    space = {
+        "metadata": {"name": "mesh1-system", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {
+            "phase": "Terminating",
+            "conditions": [remaining, {**remaining, "status": "False", "message": "no"}],
+        },
+    }
+    for asked in (Asked(), Asked(adopt=True)):
+        found = blocking(look(RecordedApi(openshift_on_aws(**{"/api/v1/namespaces/mesh1-system": space})), asked=asked))
+        assert (
+            "mesh1: Namespace mesh1-system is being deleted, and is held by finalizers kubernetes; "
+            "NamespaceContentRemaining: pods. has 1 resource instances. Wait until it is gone, or see to that"
+        ) in found
+        assert len(found) == 1 + asked.adopt
+
+
+def test_a_control_plane_of_another_name_stands_in_the_way_and_it_is_said_whose_it_is(look):
+    fields = [{"manager": "argocd-controller"}, {"manager": "istio-operator", "subresource": "status"}]
+    plane = {"metadata": {"name": "prod", "namespace": "mesh1-system", "managedFields": fields}}
+    answers = openshift_on_aws(**{f"{SERVICE_MESH}/namespaces/mesh1-system/servicemeshcontrolplanes": items(plane)})
+    (problem,) = blocking(look(RecordedApi(answers)))
+    assert "ServiceMeshControlPlane mesh1-system/prod (written by argocd-controller)" in problem
+    assert "one in each namespace" in problem
+
+
+def test_names_of_others_are_told_with_the_labels_that_say_whose_they_are(look):
+    theirs = named(CONTROL_PLANE, "fed-export", **{"app.kubernetes.io/managed-by": "Helm"})
+    theirs |= named("/api/v1/namespaces/mesh1-system", "mesh1-system", **{"argocd.argoproj.io/instance": "shop"})
+    findings = look(RecordedApi(openshift_on_aws(**theirs)))
+    (problem,) = blocking(findings)
+    assert "mesh1-system/fed-export (app.kubernetes.io/managed-by=Helm)" in problem
+    assert any("exists and is not ours (argocd.argoproj.io/instance=shop)" in note for note in notes(findings))
+
+
+def test_good_webhooks_and_clocks_are_told_too_and_missing_webhooks_are_noted(look):
+    findings = look(RecordedApi(openshift_on_aws()), RecordedApi(openshift_on_aws("two")))
+    said = text(findings)
+    assert "Service openshift-operators/maistra-admission-controller has 1 ready endpoint" in said
+    assert "both meshes: the clocks of the clusters agree to 5 s" in said
+    assert notes(findings) == []
+    (note,) = notes(look(RecordedApi(openshift_on_aws(**{HOOKS: items()}))))
+    assert "the operator has registered no webhook" in note
+    marked = report([Finding("mesh1", "c"), Finding("mesh1", "b", note=True), Finding("mesh1", "a", True, True)])
+    assert marked == ["NO  mesh1: a", "!!  mesh1: b", "ok  mesh1: c"]
+
+
+def test_in_one_cluster_nobody_needs_a_load_balancer(look):
+    pending = {"/api/v1/services": items(balancer(datetime.now(UTC) - timedelta(hours=2)))}
+    apis = [RecordedApi(openshift_on_aws(**pending)) for _ in range(2)]
+    findings = look(*apis)
+    assert blocking(findings) == []
+    assert "LoadBalancer" not in text(findings)
+    assert len(blocking(look(apis[0], RecordedApi(openshift_on_aws("two", **pending))))) == 2
 
 
 def test_a_namespace_in_another_mesh_stands_in_the_way(look):

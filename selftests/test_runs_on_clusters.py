@@ -146,6 +146,11 @@ def test_what_is_kept_can_be_adopted_and_is_not_changed_by_that(start, clusters)
     assert kept.returncode == 0
     before = snapshot(clusters)
     assert before
+    second = start(*ONE_TEST)
+    said = rest(second)
+    assert second.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "were kept, so they are somebody's" in said
+    assert "--federation-sweep" in said
     adopting = start("tests/test_install.py", "--federation-adopt")
     said = rest(adopting)
     assert adopting.returncode == 0, said
@@ -163,6 +168,25 @@ def test_where_nothing_was_made_nothing_is_said_to_be_kept_and_the_audit_is_held
     assert "left behind: nothing; what was there before is there again" in said
     assert "everything of run" not in said
     rest(start("--federation-sweep"))
+    assert remains(clusters) == []
+
+
+def test_after_a_crash_the_same_command_goes_on_and_says_before_the_first_test_what_it_takes_over(start, clusters):
+    dead = start(*ONE_TEST)
+    until(dead, "control plane: applied")
+    dead.kill()
+    dead.wait()
+    for cluster in clusters.values():
+        long_ago = (cluster.now() - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        cluster.patch(kinds.LEASE, lease.NAME, lease.NAMESPACE, {"spec": {"renewTime": long_ago}})
+    run = start(*ONE_TEST)
+    said = rest(run)
+    assert run.returncode == 0, said
+    told, _, after = said.partition("control plane: applying")
+    for mesh in clusters:
+        assert f"federation: {mesh}: " in told
+    assert told.count(f"process {dead.pid}, had no chance to remove them") == 2
+    assert "left behind: nothing" in after
     assert remains(clusters) == []
 
 

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about one mesh's cluster; `blocking`: the run cannot begin like this."""
+    """One sentence about one mesh's cluster.
+
+    blocking: the run cannot begin like this; note: it can, but whoever runs it should know.
+    """
 
     mesh: str
     text: str
     blocking: bool = False
+    note: bool = False
 
     def __str__(self) -> str:
         return f"{self.mesh}: {self.text}"
@@ -23,7 +27,18 @@ def blocking(findings: Iterable[Finding]) -> list[str]:
     return list(dict.fromkeys(str(finding) for finding in findings if finding.blocking))
 
 
+def notes(findings: Iterable[Finding]) -> list[str]:
+    """What does not stand in the way and yet is told in every run, one line each."""
+    return list(dict.fromkeys(str(finding) for finding in findings if finding.note and not finding.blocking))
+
+
 def report(findings: Iterable[Finding]) -> list[str]:
-    """Everything, one line each, what stands in the way marked and first."""
-    ordered = sorted(findings, key=lambda finding: not finding.blocking)
-    return list(dict.fromkeys(f"{'NO' if finding.blocking else 'ok'}  {finding}" for finding in ordered))
+    """Everything, one line each: what stands in the way first (NO), then what is to be noted (!!), then the rest."""
+    ordered = sorted(findings, key=lambda finding: (not finding.blocking, not finding.note))
+    return list(dict.fromkeys(f"{_mark(finding)}  {finding}" for finding in ordered))
+
+
+def _mark(finding: Finding) -> str:
+    if finding.blocking:
+        return "NO"
+    return "!!" if finding.note else "ok"

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from harness.cluster import Cluster
+from harness.lease import held_by, last_holder
 from harness.mesh import MESH1, MESH2, MeshNames
+from harness.ownership import is_ours
 from harness.preflight.findings import Finding
 from harness.preflight.permissions import permission_findings
 from harness.preflight.product import product_findings
 from harness.preflight.surroundings import (
     address_findings,
     existing,
-    lease_findings,
     name_findings,
     namespaces_there,
+    plane_findings,
 )
-from harness.transport import ClusterError, Unauthorized, Unreachable
+from harness.transport import ClusterError, Forbidden, Objects, Unauthorized, Unreachable
 
 # A certificate is valid from 2 min before istiod signs it: further apart, one mesh's are not valid yet in the other.
 _SKEW_BREAKS = 120.0
@@ -40,6 +43,8 @@ def preflight(clusters: Mapping[str, Cluster], asked: Asked = Asked()) -> list[F
         found = [finding for task in tasks for finding in task.result()]
     if len(clusters) == 2:
         found += list(_together(clusters))
+    else:
+        found += list(_addresses(clusters))
     return found
 
 
@@ -58,11 +63,24 @@ def _findings(cluster: Cluster, names: MeshNames, asked: Asked) -> list[Finding]
     looks: list[Callable[[], Iterable[Finding]]] = [
         lambda: product_findings(cluster, names, None if asked.adopt else asked.version),
         lambda: permission_findings(cluster, names, asked.adopt, namespaces_there(objects)),
-        lambda: name_findings(names, objects, asked.adopt),
-        lambda: lease_findings(cluster, names),
-        lambda: address_findings(cluster, names),
+        lambda: _names_and_lease(cluster, names, objects, asked.adopt),
+        lambda: plane_findings(cluster, names, asked.adopt),
     ]
     return found + [finding for look in looks for finding in _try(names, look)]
+
+
+def _names_and_lease(cluster: Cluster, names: MeshNames, there: Objects, adopt: bool) -> Iterable[Finding]:
+    try:
+        last = last_holder(cluster)
+    except Forbidden:
+        last = None  # said already, with the permissions
+    if last and not last.expired(cluster.now()):
+        told = held_by(cluster, last)
+        yield Finding(names.name, f"{told.what}: {told.detail}", True)
+        # What that run has made is its own for now.
+        there = there if adopt else [obj for obj in there if not is_ours(obj, last.run_id)]
+        last = None
+    yield from name_findings(names, there, adopt, last)
 
 
 def _try(names: MeshNames, look: Callable[[], Iterable]) -> list:
@@ -84,7 +102,8 @@ def _together(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
     try:
         same, apart = one.uid() == two.uid(), abs(one.clock_offset() - two.clock_offset())
     except (Unreachable, Unauthorized):
-        return  # said already, by the look at that cluster
+        yield from _addresses(clusters)
+        return  # the rest is said already, by the look at that cluster
     except ClusterError as error:
         yield Finding(error.mesh, str(error).removeprefix(f"{error.mesh}: "), True)
         return
@@ -96,4 +115,14 @@ def _together(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
         text = f"the clocks of the clusters are {apart:.0f} s apart"
         breaks = apart > _SKEW_BREAKS
         advice = ": certificates of one are not valid yet in the other. Set the clocks (chrony)" if breaks else ""
-        yield Finding("both meshes", text + advice, breaks)
+        yield Finding("both meshes", text + advice, breaks, note=True)
+    else:
+        yield Finding("both meshes", f"the clocks of the clusters agree to {_SKEW_SHOWN:.0f} s")
+    yield from _addresses(clusters)
+
+
+def _addresses(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
+    """How each will be found by the other; nothing of what a failed look at it has told already."""
+    for name, cluster in clusters.items():
+        with contextlib.suppress(ClusterError):
+            yield from address_findings(cluster, _names(name))

@@ -125,8 +125,9 @@ def permission_findings(cluster: Cluster, names: MeshNames, adopt: bool, there: 
             answers = pool.map(lambda need: cluster.allowed(need.verb, need.kind, need.sub, need.namespace), wanted)
             missing = [need for need, allowed in zip(wanted, answers, strict=True) if not allowed]
         except (NotFound, Forbidden):
-            return [Finding(names.name, "permissions are not known: SelfSubjectAccessReview is not answered")]
-    found = [Finding(names.name, text) for text in _losses(spared, missing)]
+            text = "permissions are not known: SelfSubjectAccessReview is not answered"
+            return [Finding(names.name, text, note=True)]
+    found = [Finding(names.name, text, note=True) for text in _losses(spared, missing)]
     if lacking := [need for need in missing if need not in spared]:
         return [*_refusals(cluster, names, asked, lacking, there), *found]
     return [Finding(names.name, f"permissions: all {len(asked)} that a run needs are granted"), *found]

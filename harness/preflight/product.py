@@ -30,7 +30,9 @@ def product_findings(cluster: Cluster, names: MeshNames, version: str | None) ->
         yield Finding(names.name, _no_control_planes(cluster, foreign), True)
         return
     if "sailoperator.io" in groups:
-        yield Finding(names.name, f"{_PRODUCT_GROUPS['sailoperator.io']} is there too; it does not take part")
+        yield Finding(
+            names.name, f"{_PRODUCT_GROUPS['sailoperator.io']} is there too; it does not take part", note=True
+        )
     yield from _operator(cluster, names, version)
     yield from _webhooks(cluster, names)
     unserved = [str(kind) for kind in FEDERATION_KINDS if not cluster.served(kind)]
@@ -68,8 +70,7 @@ def _operator(cluster: Cluster, names: MeshNames, version: str | None) -> Iterat
             (obj for obj in cluster.list(DEPLOYMENT) if obj["metadata"]["name"] == _OPERATOR), None
         )
     except Forbidden:
-        yield Finding(names.name, "whether the operator runs is not known: Deployments may not be listed")
-        return
+        return  # said already, with the permissions
     if found is None:
         text = f"no Deployment {_OPERATOR} in any namespace: its kinds are served, but nobody acts on them"
         yield Finding(names.name, f"{text}. Install the operator", True)
@@ -100,20 +101,28 @@ def operator_release(deployment: Object) -> str:
 
 def _webhooks(cluster: Cluster, names: MeshNames) -> Iterator[Finding]:
     services: set[tuple[str, str]] = set()
+    hooks = 0
     try:
         for kind in WEBHOOK_KINDS:
             for configuration in cluster.list(kind):
                 for hook in configuration.get("webhooks") or []:
-                    service = (hook.get("clientConfig") or {}).get("service")
-                    if service and hook["name"].endswith(".maistra.io"):
-                        services.add((service["namespace"], service["name"]))
+                    if hook["name"].endswith(".maistra.io"):
+                        hooks += 1
+                        service = (hook.get("clientConfig") or {}).get("service")
+                        services |= {(service["namespace"], service["name"])} if service else set()
+        if not hooks:
+            text = "the operator has registered no webhook (*.maistra.io), so nobody checks or completes control planes"
+            yield Finding(names.name, f"{text}: it is starting, or was not installed as a whole", note=True)
         for namespace, name in sorted(services):
             subsets = (cluster.find(ENDPOINTS, name, namespace) or {}).get("subsets") or []
-            if not any(subset.get("addresses") for subset in subsets):
-                text = f"the operator's webhook Service {namespace}/{name} has no ready endpoint"
-                yield Finding(names.name, f"{text}: every control plane would be refused. See the operator's pod", True)
+            where = f"the operator's webhook Service {namespace}/{name}"
+            if ready := sum(len(subset.get("addresses") or ()) for subset in subsets):
+                yield Finding(names.name, f"{where} has {ready} ready endpoint{'s' if ready > 1 else ''}")
+            else:
+                text = f"{where} has no ready endpoint: every control plane would be refused. See the operator's pod"
+                yield Finding(names.name, text, True)
     except Forbidden:
-        yield Finding(names.name, "whether the operator's webhooks are ready is not known: they may not be listed")
+        return  # said already, with the permissions
 
 
 def _refused_version(cluster: Cluster, names: MeshNames, version: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -12,14 +12,20 @@ from harness.entry import ingress_address, node_addresses
 from harness.kinds import CONTROL_PLANE, MEMBER_ROLL, NAMESPACE, SERVICE, Kind, kind_of
 from harness.manifests import RUN_LABEL, scenario
 from harness.mesh import MeshNames
-from harness.ownership import belongs_to_the_suite, described
+from harness.ownership import belongs_to_the_suite, described, held_by
 from harness.preflight.findings import Finding
-from harness.transport import Forbidden, Object, Objects
+from harness.transport import Forbidden, NotFound, Object, Objects
 
 _MEMBER_LABEL = "maistra.io/member-of"
 _AT_ONCE = 8
 _PENDING_FOR_GOOD = timedelta(minutes=10)  # load balancers of the big clouds have an address within three
 _SHOWN = 4
+_OWNER_LABELS = (
+    "app.kubernetes.io/managed-by",
+    "argocd.argoproj.io/instance",
+    "olm.owner",
+    "app.kubernetes.io/part-of",
+)
 
 
 def existing(cluster: Cluster, names: MeshNames) -> Objects:
@@ -37,25 +43,24 @@ def existing(cluster: Cluster, names: MeshNames) -> Objects:
         return [obj for obj in pool.map(find, scenario(names)) if obj]
 
 
-def name_findings(names: MeshNames, there: Objects, adopt: bool) -> Iterator[Finding]:
-    """Whose the names are that a run would use; `there` is what `existing` found."""
-    if adopt:
-        present = {described(obj) for obj in there}
-        missing = [described(obj) for obj in scenario(names) if described(obj) not in present]
-        needed = [name for name in missing if name.startswith((CONTROL_PLANE.kind, MEMBER_ROLL.kind, "Namespace"))]
-        if needed:
-            text = f"--federation-adopt: there is no {', no '.join(needed)} to adopt"
-            yield Finding(names.name, text, True)
-        yield Finding(names.name, f"{len(present)} objects are adopted as they are; nothing is created")
-        return
-    ours = [obj for obj in there if belongs_to_the_suite(obj)]
-    theirs = [obj for obj in there if not belongs_to_the_suite(obj)]
-    if ours:
-        runs = sorted({obj["metadata"]["labels"].get(RUN_LABEL, "?") for obj in ours})
+def name_findings(names: MeshNames, there: Objects, adopt: bool, dead: lease.Holder | None = None) -> Iterator[Finding]:
+    """Whose the names are that a run would use; `there` is what `existing` found, `dead` whose Lease has expired.
+
+    What that run made is taken over: it ended without a chance to remove it. What a run without a Lease made was kept
+    on purpose, so it is somebody's.
+    """
+    going = [obj for obj in there if "deletionTimestamp" in obj["metadata"]]
+    for obj in going:
         text = (
-            f"{len(ours)} objects of run {', '.join(runs)} remain ({_some(ours)}): this run takes them over and removes"
+            f"{described(obj)} is being deleted, and is held by {held_by(obj)}. Wait until it is gone, or see to that"
         )
-        yield Finding(names.name, f"{text} them at its end; --federation-sweep removes them now")
+        yield Finding(names.name, text, True)
+    staying = [obj for obj in there if obj not in going]
+    if adopt:
+        yield from _adopted(names, staying)
+        return
+    yield from _remains(names, [obj for obj in staying if belongs_to_the_suite(obj)], dead)
+    theirs = [obj for obj in staying if not belongs_to_the_suite(obj)]
     spaces = [obj for obj in theirs if obj["kind"] == NAMESPACE.kind]
     for obj in spaces:
         name, member_of = obj["metadata"]["name"], (obj["metadata"].get("labels") or {}).get(_MEMBER_LABEL)
@@ -63,26 +68,66 @@ def name_findings(names: MeshNames, there: Objects, adopt: bool) -> Iterator[Fin
             text = f"namespace {name} is a member of the mesh in {member_of}: take it out of that member roll"
             yield Finding(names.name, text, True)
         else:
-            yield Finding(names.name, f"namespace {name} exists and is not ours: it is used, and stays")
+            text = f"namespace {name} exists and is not ours{_whose(obj)}: it is used, and stays"
+            yield Finding(names.name, text, note=True)
     if others := [obj for obj in theirs if obj not in spaces]:
-        text = f"not created by this suite, so not touched: {_some(others)}. Verify what is installed with"
+        text = f"not created by this suite, so not touched: {_some(others, _whose)}. Verify what is installed with"
         yield Finding(names.name, f"{text} --federation-adopt, or remove it", True)
 
 
-def _some(objects: Objects) -> str:
+def _adopted(names: MeshNames, there: Objects) -> Iterator[Finding]:
+    present = {described(obj) for obj in there}
+    missing = [described(obj) for obj in scenario(names) if described(obj) not in present]
+    needed = [name for name in missing if name.startswith((CONTROL_PLANE.kind, MEMBER_ROLL.kind, NAMESPACE.kind))]
+    if needed:
+        yield Finding(names.name, f"--federation-adopt: there is no {', no '.join(needed)} to adopt", True)
+    yield Finding(names.name, f"{len(present)} objects are adopted as they are; nothing is created")
+
+
+def _remains(names: MeshNames, ours: Objects, dead: lease.Holder | None) -> Iterator[Finding]:
+    runs: dict[str, Objects] = {}
+    for obj in ours:
+        runs.setdefault(obj["metadata"]["labels"].get(RUN_LABEL, "?"), []).append(obj)
+    for run, objects in sorted(runs.items()):
+        some = f"{len(objects)} objects of run {run} ({_some(objects)})"
+        if dead and dead.run_id == run:
+            text = f"{some} remain: {dead.who}, had no chance to remove them. This run takes them over and removes them"
+            yield Finding(names.name, f"{text} at its end", note=True)
+        else:
+            text = (
+                f"{some} were kept, so they are somebody's. Verify them with --federation-adopt, or remove them first"
+            )
+            yield Finding(names.name, f"{text} with --federation-sweep", True)
+
+
+def _some(objects: Objects, more_about: Callable[[Object], str] = lambda _: "") -> str:
     more = f" and {len(objects) - _SHOWN} more" if len(objects) > _SHOWN else ""
-    return ", ".join(described(obj) for obj in objects[:_SHOWN]) + more
+    return ", ".join(described(obj) + more_about(obj) for obj in objects[:_SHOWN]) + more
 
 
-def lease_findings(cluster: Cluster, names: MeshNames) -> Iterator[Finding]:
-    """Whether another run uses the cluster."""
+def _whose(obj: Object) -> str:
+    """By what an object says who looks after it: labels, owners, else who wrote it; '' where it says nothing."""
+    meta = obj["metadata"]
+    labels = meta.get("labels") or {}
+    found = [f"{key}={labels[key]}" for key in _OWNER_LABELS if labels.get(key)]
+    found += [f"owner {owner['kind']} {owner['name']}" for owner in meta.get("ownerReferences") or ()]
+    if not found:
+        fields = meta.get("managedFields") or ()
+        writers = dict.fromkeys(entry["manager"] for entry in fields if not entry.get("subresource"))
+        found = [f"written by {', '.join(writers)}"] if writers else []
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def plane_findings(cluster: Cluster, names: MeshNames, adopt: bool) -> Iterator[Finding]:
+    """Control planes of other names where ours would be: the operator allows one in each namespace."""
     try:
-        known = lease.holder(cluster)
-    except Forbidden:
+        found = cluster.list(CONTROL_PLANE, names.system_namespace)
+    except (Forbidden, NotFound):
         return
-    if known:
-        told = lease.held_by(cluster, known)
-        yield Finding(names.name, f"{told.what}: {told.detail}", True)
+    if others := [obj for obj in found if obj["metadata"]["name"] != names.control_plane]:
+        text = f"namespace {names.system_namespace} has another control plane: {_some(others, _whose)}"
+        advice = "The operator allows one in each namespace: remove it, if it is yours to remove"
+        yield Finding(names.name, f"{text}. {advice}", not adopt, note=True)
 
 
 def address_findings(cluster: Cluster, names: MeshNames) -> Iterator[Finding]:
@@ -90,8 +135,7 @@ def address_findings(cluster: Cluster, names: MeshNames) -> Iterator[Finding]:
     try:
         services = [obj for obj in cluster.list(SERVICE) if obj["spec"].get("type") == "LoadBalancer"]
     except Forbidden:
-        yield Finding(names.name, "whether a LoadBalancer gets an address is not known: Services may not be listed")
-        return
+        return  # said already, with the permissions
     for obj in services:
         if address := ingress_address(obj):
             hosts = ", ".join(address.hosts)
