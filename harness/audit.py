@@ -38,7 +38,7 @@ def _kinds(names: MeshNames) -> list[Kind]:
 def take_inventory(clusters: Mapping[str, Cluster]) -> Inventory:
     """All namespaces, and in the scenario's namespaces everything of the kinds the suite writes. Raises ClusterError.
 
-    What is on its way out, and what the suite made, is not counted.
+    What is on its way out, what the suite made, and what goes away with that, is not counted.
     """
     found, unseen = _look(clusters)
     for error in unseen.values():
@@ -53,19 +53,23 @@ def _look(clusters: Mapping[str, Cluster]) -> tuple[dict[str, Remembered], dict[
     for names in (MESH1, MESH2):
         cluster = clusters[names.name]
         namespaces = _there(cluster, names)
+        listed: dict[str, Objects] = {}
         for kind in _kinds(names):
             for namespace in namespaces if kind.namespaced else ("",):
                 place = _place(names, kind, namespace)
                 try:
-                    objects = _listed(cluster, kind, namespace)
+                    listed[place] = _listed(cluster, kind, namespace)
                 except Forbidden as error:
                     unseen[place] = error
-                    continue
-                for obj in objects:
-                    if not _is_passed_over(obj):
-                        meta = obj["metadata"]
-                        said = {"labels": meta.get("labels") or {}, "spec": obj.get("spec"), "data": obj.get("data")}
-                        found[f"{names.name}: {described(obj)}"] = Remembered(meta["uid"], said, place)
+        ours = [obj["metadata"] for objects in listed.values() for obj in objects if belongs_to_the_suite(obj)]
+        uids, spaces = {meta["uid"] for meta in ours}, {meta["name"] for meta in ours if "namespace" not in meta}
+        for place, objects in listed.items():
+            for obj in objects:
+                meta = obj["metadata"]
+                goes_along = meta.get("namespace") in spaces or uids & _owners(obj)
+                if not (goes_along or _is_passed_over(obj)):
+                    said = {"labels": meta.get("labels") or {}, "spec": obj.get("spec"), "data": obj.get("data")}
+                    found[f"{names.name}: {described(obj)}"] = Remembered(meta["uid"], said, place)
     return found, unseen
 
 
@@ -76,6 +80,10 @@ def _place(names: MeshNames, kind: Kind, namespace: str) -> str:
 def _there(cluster: Cluster, names: MeshNames) -> list[str]:
     """The scenario's namespaces that exist: Roles go away with theirs, and so does everything else."""
     return [name for name in (names.system_namespace, names.app_namespace) if cluster.find(NAMESPACE, name)]
+
+
+def _owners(obj: Object) -> set[str]:
+    return {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()}
 
 
 def _is_passed_over(obj: Object) -> bool:

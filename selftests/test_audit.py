@@ -90,6 +90,24 @@ def test_a_label_on_a_namespace_of_somebody_counts(clusters):
     assert any("Namespace mesh1-system" in finding and "labels" in finding for finding in found)
 
 
+def test_what_goes_away_with_the_remains_of_an_earlier_run_is_not_missed(clusters):
+    cluster = clusters["mesh1"]
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "mesh1-bookinfo"}}
+    cluster.apply(labelled(space, "run-0"))
+    cluster.apply(config_map("made-by-the-operator", "mesh1-bookinfo"))
+    left = cluster.apply(labelled(config_map("ours"), "run-0"))
+    made = config_map("made-of-it")
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "ours", "uid": left["metadata"]["uid"]}
+    made["metadata"]["ownerReferences"] = [owner]
+    cluster.apply(made)
+    before = take_inventory(clusters)
+    cluster.delete(CONFIG_MAP, "made-by-the-operator", "mesh1-bookinfo")
+    for name in ("ours", "made-of-it"):
+        cluster.delete(CONFIG_MAP, name, "mesh1-system")
+    assert audit(clusters, RUN, before) == []
+    cluster.delete(NAMESPACE, "mesh1-bookinfo")
+
+
 @pytest.fixture
 def seen_by(settings, tmp_path):
     """Both meshes' cluster as a user sees it to whom some is denied, beside what is denied to all of these users."""
