@@ -19,6 +19,7 @@ from harness.transport import Forbidden, NotFound, Object
 from harness.waiting import WaitTimeout, wait_for
 
 _TRY_SECONDS = 2.0
+_NODES_TRIED = 5
 _NAME_SECONDS = 2.0  # between two look-ups of a name
 _GATEWAY_HTTP_PORT = 8080  # of the gateway's pods, for port 80 of its Service
 _PAGES_IN_A_ROW = 10  # half of them cross the meshes, half of the others need mongodb of mesh1
@@ -36,27 +37,35 @@ def ingress_address(service: Object | None) -> IngressAddress | None:
 
 
 def node_port_address(cluster: Cluster, service: Object) -> IngressAddress | None:
-    """The same by NodePort and a node's address; None where the Service has no NodePorts."""
+    """The same by NodePort and the address of a node, if possible one that answers; None without NodePorts."""
     ports = {port["port"]: port["nodePort"] for port in service["spec"]["ports"] if port.get("nodePort")}
     hosts = node_addresses(cluster)
     if not hosts or not {DISCOVERY_PORT, SERVICE_PORT} <= ports.keys():
         return None
-    return IngressAddress(hosts[:1], ports[DISCOVERY_PORT], ports[SERVICE_PORT], "NodePort")
+    # Before the gateway's pod is ready no node answers.
+    host = next((host for host in hosts[:_NODES_TRIED] if reaches(host, ports[DISCOVERY_PORT])), hosts[0])
+    return IngressAddress((host,), ports[DISCOVERY_PORT], ports[SERVICE_PORT], "NodePort")
 
 
 def node_addresses(cluster: Cluster) -> tuple[str, ...]:
-    """Addresses of the nodes, outside ones first; none where nodes may not be listed."""
+    """Addresses of the nodes that are Ready, or of all where none is, outside ones first; none if they are hidden."""
     try:
         nodes = cluster.list(NODE)
     except (Forbidden, NotFound):
         return ()
-    found = [address for node in nodes for address in (node.get("status") or {}).get("addresses", [])]
+    ready = [node for node in nodes if _is_ready(node)] or nodes
+    found = [address for node in ready for address in (node.get("status") or {}).get("addresses", [])]
     return tuple(
         address["address"]
         for kind in ("ExternalIP", "InternalIP", "Hostname")
         for address in found
         if address["type"] == kind
     )
+
+
+def _is_ready(node: Object) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def reaches(host: str, port: int) -> bool:

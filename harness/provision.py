@@ -27,6 +27,12 @@ SHARED_SERVICES = frozenset({"ratings", "mongodb"})
 _STEPS = 7  # tasks per mesh; every one gets a thread, since they wait for each other
 
 
+_NO_WAY_IN = (
+    "No load balancer gives it an address, and it has no NodePorts or no node's address may be read. Install a load "
+    "balancer (MetalLB), or let this user list nodes"
+)
+
+
 class ProvisionError(Exception):
     """Provisioning failed; one line per thing that went wrong."""
 
@@ -36,9 +42,9 @@ class Provisioner:
     """Installs the scenario of both meshes, or brings what is there back to it.
 
     clusters: by mesh name; version: `spec.version` to ask for, None for the operator's newest; run_id: label of
-    everything created; patience: as of Mesh; istiods: pods of istiod in each mesh; balancers: whether LoadBalancers
-    may get addresses. `unsettled` says afterwards what the federation had not reached within its bounds: that is for
-    the tests to judge, not for provisioning.
+    everything created; patience: as of Mesh; istiods: pods of istiod in each mesh; balancers: meshes in whose clusters
+    LoadBalancers may get addresses. `unsettled` says afterwards what the federation had not reached within its bounds:
+    that is for the tests to judge, not for provisioning. `stopped` is set as soon as nothing more is to be applied.
     """
 
     clusters: Mapping[str, Cluster]
@@ -47,7 +53,7 @@ class Provisioner:
     version: str | None = None
     patience: float | None = None
     istiods: int = 1
-    balancers: bool = True
+    balancers: Collection[str] = ("mesh1", "mesh2")
     unsettled: list[str] = field(default_factory=list)
     stopped: Event = field(default_factory=Event)
 
@@ -187,8 +193,11 @@ class _Run:
         def by_node(found: Objects) -> IngressAddress | None:
             return node_port_address(self.cluster, found[0]) if found else None
 
-        if not self.provisioner.balancers:
-            return self._wait(f"{what} to get NodePorts", kinds.SERVICE, gateway, by_node, self.bounds.address)
+        if self.names.name not in self.provisioner.balancers:
+            try:
+                return self._wait(f"{what} to get NodePorts", kinds.SERVICE, gateway, by_node, self.bounds.address)
+            except WaitTimeout as error:
+                raise _no_way_in(error) from error
         try:
             found = self._wait(
                 f"{what} to get a LoadBalancer address",
@@ -197,11 +206,11 @@ class _Run:
                 lambda found: ingress_address(found[0]) if found else None,
                 self.bounds.address,
             )
-        except WaitTimeout:
+        except WaitTimeout as error:
             service = self.cluster.get(kinds.SERVICE, gateway, self.names.system_namespace)
             if address := by_node([service]):
                 return address
-            raise
+            raise _no_way_in(error) from error
         if found.by_name:
             cancelled = self.cluster.cancelled
             late = wait_for_name(found.hosts[0], self.names.name, self.bounds.address, self.say, cancelled)
@@ -320,6 +329,10 @@ class _Run:
         return mesh_of(names, self.cluster, self.tasks[names.name, "address"].result(), reachable=not self.one_cluster)
 
 
+def _no_way_in(error: WaitTimeout) -> WaitTimeout:
+    return WaitTimeout(error.mesh, error.what, error.waited, error.last, _NO_WAY_IN)
+
+
 def adopted(clusters: Mapping[str, Cluster]) -> Federation:
     """The federation as it is installed, nothing changed; raises ClusterError where a part is not there."""
     one_cluster = clusters["mesh1"].uid() == clusters["mesh2"].uid()
@@ -330,7 +343,7 @@ def adopted(clusters: Mapping[str, Cluster]) -> Federation:
         found = manifests.cluster_local(names) if one_cluster else ingress_address(service)
         address = found or node_port_address(cluster, service)
         if address is None:
-            raise NotFound(names.name, f"find the address of {names.ingress_gateway}", "no LoadBalancer, no NodePort")
+            raise NotFound(names.name, f"find the address of {names.ingress_gateway}", _NO_WAY_IN)
         meshes.append(mesh_of(names, cluster, address, reachable=not one_cluster))
     return Federation(meshes[0], meshes[1], one_cluster)
 

@@ -11,7 +11,7 @@ import yaml
 from harness import lease
 from harness.cluster import Cluster
 from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL
-from harness.preflight import Asked, Finding, blocking, notes, preflight, report
+from harness.preflight import Asked, Finding, balanced, blocking, notes, preflight, report
 from selftests.support.recorded_api import RecordedApi, items, refused, resources
 
 SERVICE_MESH = "/apis/maistra.io/v2"
@@ -237,6 +237,7 @@ def test_a_cluster_whose_load_balancers_stay_pending_falls_back_to_nodes_or_says
     findings = look(RecordedApi(with_node))
     assert blocking(findings) == []
     assert "the NodePorts of node 192.0.2.7 are used instead" in text(findings)
+    assert balanced(["mesh1", "mesh2"], findings) == {"mesh2"}, "nobody need wait for an address in mesh1"
     (problem,) = blocking(look(RecordedApi(openshift_on_aws(**{"/api/v1/services": pending}))))
     assert "Install a load balancer" in problem
 

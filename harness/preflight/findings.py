@@ -22,6 +22,15 @@ class Finding:
         return f"{self.mesh}: {self.text}"
 
 
+class NoBalancer(Finding):
+    """LoadBalancers get no address in this mesh's cluster, so that nobody need wait for one."""
+
+
+def balanced(meshes: Iterable[str], findings: Iterable[Finding]) -> set[str]:
+    """Those of the meshes whose LoadBalancers may get addresses, by what was found."""
+    return set(meshes) - {finding.mesh for finding in findings if isinstance(finding, NoBalancer)}
+
+
 def blocking(findings: Iterable[Finding]) -> list[str]:
     """What stands in the way, one line each, without repetitions."""
     return list(dict.fromkeys(str(finding) for finding in findings if finding.blocking))

@@ -13,7 +13,7 @@ from harness.kinds import CONTROL_PLANE, MEMBER_ROLL, NAMESPACE, SERVICE, Kind, 
 from harness.manifests import RUN_LABEL, scenario
 from harness.mesh import MeshNames
 from harness.ownership import belongs_to_the_suite, described, held_by
-from harness.preflight.findings import Finding
+from harness.preflight.findings import Finding, NoBalancer
 from harness.transport import Forbidden, NotFound, Object, Objects
 
 _MEMBER_LABEL = "maistra.io/member-of"
@@ -149,7 +149,8 @@ def address_findings(cluster: Cluster, names: MeshNames) -> Iterator[Finding]:
         advice = "and no node's address may be read. Install a load balancer (MetalLB), or let this user list nodes"
         yield Finding(names.name, f"{text} {advice}", True)
     elif stuck:
-        yield Finding(names.name, f"LoadBalancers get no address here ({_where(stuck[0])} has none): {fallback}")
+        text = f"LoadBalancers get no address here ({_where(stuck[0])} has none): {fallback}"
+        yield NoBalancer(names.name, text, note=True)
     else:
         text = "no LoadBalancer here to judge by: its address is waited for"
         yield Finding(names.name, text + (f"; without one {fallback}" if fallback else ""))
