@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -271,6 +275,28 @@ def test_one_cluster_given_twice_carries_both_meshes_which_meet_by_their_service
     assert "mesh2-ingress.mesh1-system.svc.cluster.local" in said
     assert "left behind: nothing" in said
     assert remains(clusters) == []
+
+
+def test_by_what_productpage_is_reached_is_told_as_soon_as_it_is_known_and_again_at_the_end(lab, tmp_path):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_federation.py"]
+    command += ["-k", "mesh2_shows_stars", *(f"--{s.name}-kubeconfig={s.kubeconfig}" for s in lab.clusters)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST", "CI"))}
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (50, 200))
+    run = subprocess.Popen(command, cwd=ROOT, env=clean | {"TMPDIR": str(tmp_path)}, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while part := os.read(ours, 65536):
+            said += part
+    os.close(ours)
+    assert run.wait() == 0, said.decode()
+    before, _, after = said.decode().partition("productpage: http://")
+    assert "\x1b[1A" in before or "\x1b[2A" in before, "no live line was drawn: this test would prove nothing"
+    assert re.match(r"127\.[\d.:]+/productpage by NodePort\r\n", after), after[:100]
+    drawn = after[: after.index("productpage: shows stars")]
+    assert not re.search(r"\x1b\[\d+A", drawn), "the line was drawn over"
+    assert re.search(r"^productpage: http://127\.[\d.:]+/productpage by NodePort", after, re.MULTILINE)
 
 
 FAKE_KIND = """#!/bin/sh
