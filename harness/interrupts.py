@@ -32,12 +32,37 @@ class _Echo:
 _echo = _Echo()
 
 
+_hurries: list[Callable[[], None]] = []
+
+
+@contextmanager
+def hurried_by(hurry: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, a run that is interrupted already answers Ctrl-C and SIGTERM with `hurry`."""
+    _hurries.append(hurry)
+    try:
+        yield
+    finally:
+        _hurries.remove(hurry)
+
+
 def interrupt_on_signals() -> None:
-    """From now on Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread; one right after does nothing."""
+    """From now on Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread; one right after does nothing.
+
+    Later ones do what `hurried_by` says: raised in the midst of a teardown, KeyboardInterrupt would end it without the
+    removal of what the run made.
+    """
+    told = False
 
     def handle(number: int, *_: object) -> None:
-        if not _echo.heard(_ONE_INTERRUPT_SECONDS):
-            raise KeyboardInterrupt(*(["SIGTERM"] if number == signal.SIGTERM else []))
+        nonlocal told
+        if _echo.heard(_ONE_INTERRUPT_SECONDS):
+            return
+        if told and _hurries:
+            for hurry in _hurries:
+                _apart(hurry)
+            return
+        told = True
+        raise KeyboardInterrupt(*(["SIGTERM"] if number == signal.SIGTERM else []))
 
     for number in _SIGNALS:
         signal.signal(number, handle)

@@ -12,7 +12,7 @@ import pytest
 
 from harness import interrupts
 from harness.cluster import Cluster
-from harness.interrupts import ECHO_SECONDS, interrupt_on_signals, patient_with, undisturbed
+from harness.interrupts import ECHO_SECONDS, hurried_by, interrupt_on_signals, patient_with, undisturbed
 from harness.progress import Progress
 from harness.provision import Provisioner
 from harness.waiting import pause, wait_for
@@ -81,6 +81,19 @@ def test_a_signal_that_comes_twice_at_once_counts_once():
         signal.raise_signal(signal.SIGTERM)
     assert done.get(timeout=30) == "given up"
     assert done.empty()
+
+
+def test_a_run_that_was_interrupted_is_only_hurried_by_later_signals(monkeypatch):
+    monkeypatch.setattr(interrupts, "_ONE_INTERRUPT_SECONDS", 0.0)
+    done = Queue()
+    with hurried_by(lambda: done.put("hurried")):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert done.empty()
+        signal.raise_signal(signal.SIGINT)
+        assert done.get(timeout=30) == "hurried"
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_what_may_not_be_disturbed_is_interrupted_at_its_end():

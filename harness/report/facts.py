@@ -24,8 +24,8 @@ def record_versions(record: RunRecord, cluster: Cluster) -> None:
     try:
         mesh.kubernetes = cluster.version()
         plane = cluster.find(kinds.CONTROL_PLANE, names.control_plane, names.system_namespace)
-    except ClusterError as error:
-        mesh.problem = str(error)
+    except (ClusterError, Cancelled) as error:
+        mesh.problem = str(error) or f"{names.name}: not looked at, the run was interrupted"
         return
     if plane is None:
         mesh.problem = f"{names.name}: there is no ServiceMeshControlPlane {names.control_plane}"
