@@ -225,14 +225,14 @@ def take_over(cluster):
 
 def test_a_run_that_is_taken_over_while_it_provisions_makes_and_removes_nothing_more(start, clusters):
     run = start(*ONE_TEST, "-p", "selftests.support.watchful")
-    until(run, "control plane: applied")
+    until(run, "mesh1  control plane: applied")
     other = take_over(clusters["mesh1"])
     said = rest(run)
     assert run.returncode == pytest.ExitCode.INTERRUPTED, said
     assert "mesh1: run run-of-somebody-else of" in said
     assert "so this run removed nothing" in said
     assert clusters["mesh1"].list(kinds.DEPLOYMENT, "mesh1-bookinfo") == []
-    assert clusters["mesh2"].find(kinds.NAMESPACE, "mesh2-system")
+    assert clusters["mesh1"].find(kinds.NAMESPACE, "mesh1-system")
     other.release()
     assert rest(start("--federation-sweep")).count("removed: ") > 4
     assert remains(clusters) == []
@@ -240,7 +240,7 @@ def test_a_run_that_is_taken_over_while_it_provisions_makes_and_removes_nothing_
 
 def test_a_run_that_is_taken_over_while_it_removes_deletes_nothing_more(start, clusters):
     run = start(*ONE_TEST, "-p", "selftests.support.watchful")
-    until(run, "control plane: applied")
+    until(run, "mesh1  control plane: applied")
     mesh1 = clusters["mesh1"]
     mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": [FINALIZER]}})
     run.send_signal(signal.SIGINT)
