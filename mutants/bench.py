@@ -42,11 +42,11 @@ def provisioned_lab() -> Iterator[tuple[Path, Path]]:
         yield kubeconfigs
 
 
-def inject(fault: str, kubeconfigs: tuple[Path, Path], rate: float) -> None:
-    """Puts a fault of the lab's catalogue in force; api-* ones for this share of requests. LabError, ApiError."""
+def inject(fault: str, kubeconfigs: tuple[Path, Path]) -> None:
+    """Puts a fault of the lab's catalogue in force; raises LabError, ApiError."""
 
     async def act() -> None:
-        async with RunningLab(_directory(kubeconfigs), rate) as lab:
+        async with RunningLab(_directory(kubeconfigs)) as lab:
             await CATALOGUE[fault].inject(lab)
 
     asyncio.run(act())

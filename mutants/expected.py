@@ -176,9 +176,5 @@ EXPECTED: dict[str, Expected] = {
     },
 }
 
-# Shares of requests that fail. Watches are few, and only some writes meet a conflict or a webhook: with one in twenty a
-# run may meet none.
-RATES = dict.fromkeys(_API_FAULTS, 0.05) | {"api-watch": 0.3, "api-all": 0.2}
-
 # One of each kind: trust, discovery, exports, traffic, an API that fails.
 QUICK = ("wrong-clientid-export", "root-foreign-import", "import-rule-nomatch", "wrong-service-port-import", "api-all")

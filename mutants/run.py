@@ -20,7 +20,7 @@ from lab.faults import CATALOGUE
 from lab.supervisor import LabError
 from mutants.bench import bare_lab, inject, provisioned_lab, spoiled
 from mutants.code import Code
-from mutants.expected import EXPECTED, RATES
+from mutants.expected import EXPECTED
 from mutants.suite import ADOPTING, EMBEDDED, PROVISIONING, Outcome, RunBroken, diagnosis, found_cause, run_suite
 from mutants.verdict import Judgement, Verdict, judge
 
@@ -70,7 +70,7 @@ def run_fault(fault: str, results: Path | None = None, resume: bool = False) -> 
 def _on_broken_federation(fault: str, directory: Path) -> Outcome:
     """The scenario is installed, broken, and verified as it is."""
     with provisioned_lab() as kubeconfigs:
-        inject(fault, kubeconfigs, 0.0)
+        inject(fault, kubeconfigs)
         time.sleep(_SETTLING)
         return run_suite(ADOPTING, directory, kubeconfigs)
 
@@ -78,7 +78,7 @@ def _on_broken_federation(fault: str, directory: Path) -> Outcome:
 def _with_failing_api(fault: str, directory: Path) -> Outcome:
     """The APIs fail before anything is installed, and the suite does all of its work with them."""
     with bare_lab() as kubeconfigs:
-        inject(fault, kubeconfigs, RATES[fault])
+        inject(fault, kubeconfigs)
         outcome = run_suite(PROVISIONING, directory, kubeconfigs)
         if missing := [kind for kind, count in spoiled(kubeconfigs).items() if not count]:
             raise RunBroken(f"no request met {', '.join(missing)}, so nothing is proven")

@@ -11,7 +11,7 @@ from harness.report.catalogue import catalogue
 from lab.faults import CATALOGUE
 from mutants import run
 from mutants.code import Code
-from mutants.expected import EXPECTED, QUICK, RATES
+from mutants.expected import EXPECTED, QUICK
 from mutants.run import Row, run_fault
 from mutants.suite import UNKNOWN, Outcome, Results, RunBroken, found_cause, results, said_cause
 from mutants.table import line, write_green, write_table
@@ -159,7 +159,6 @@ def test_every_fault_of_the_lab_has_an_expectation_that_the_suite_can_meet():
         assert {cause for cause in expected.causes if cause} <= CAUSES.keys(), name
         assert expected.must or expected.why, f"{name}: what is to be withstood says why"
     assert set(QUICK) <= EXPECTED.keys()
-    assert RATES.keys() == {name for name in CATALOGUE if CATALOGUE[name].api}
 
 
 def test_the_page_says_of_which_commit_it_is_and_keeps_what_is_said_of_green_runs(tmp_path):
