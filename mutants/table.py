@@ -72,7 +72,8 @@ def totals(rows: Sequence[Row]) -> str:
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """docs/faults.md; what is said of green runs stays."""
-    path.write_text(_page(rows) + _green_part(path))
+    green = _green_part(path)
+    path.write_text(_page(rows) + (f"\n{green}" if green else ""))
 
 
 def write_green(path: Path, outcomes: Sequence[Outcome], asked: int) -> None:
@@ -91,7 +92,8 @@ def write_green(path: Path, outcomes: Sequence[Outcome], asked: int) -> None:
         f"{outcomes[0].code}.",
         "",
     ]
-    path.write_text(kept.removesuffix(old) + "\n".join(lines))
+    table = kept.removesuffix(old).rstrip("\n")
+    path.write_text((f"{table}\n\n" if table else "") + "\n".join(lines))
 
 
 def _green_part(path: Path) -> str:
@@ -124,4 +126,4 @@ def _page(rows: Sequence[Row]) -> str:
     for row in rows:
         fault = CATALOGUE[row.fault]
         lines.append(f"| {fault.name} | {fault.title} | {fault.reference} | {EXPECTED[row.fault].why} |")
-    return "\n".join(lines) + "\n\n"
+    return "\n".join(lines) + "\n"
