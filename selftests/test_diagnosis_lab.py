@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import json
 import os
-import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,72 +21,21 @@ import yaml
 from harness import kinds
 from harness.cluster import Cluster
 from harness.diagnosis import Diagnosis, Hints, State, diagnose
-from harness.entry import productpage_entry, wait_for_stars
-from harness.envoy import Proxy
+from harness.envoy import Proxy, access_log_paths
 from harness.evidence import collect
-from harness.kinds import Kind
-from harness.mesh import MESH2, Federation
-from harness.peering import remote_problems, watch_problems
-from harness.progress import Progress
-from harness.provision import Provisioner
-from harness.waiting import wait_for
 from lab.api.pki import kubeconfig
 from lab.settings import ClusterSettings
-from selftests.support.lab import start_lab, stop_lab
+from selftests.support.diagnosed import Meshes, drained, provisioned, until
 
 Edit = Callable[[dict[str, Any]], None]
 SECRET = "c0ffee-" + "do-not-show-me"
 ROOT = Path(__file__).parent.parent
 
 
-class Meshes:
-    """A provisioned federation whose objects can be changed for a while."""
-
-    def __init__(self, clusters: dict[str, Cluster], federation: Federation, url: str) -> None:
-        self.clusters, self.federation, self.url = clusters, federation, url
-
-    @contextlib.contextmanager
-    def changed(self, mesh: str, kind: Kind, name: str, namespace: str, spec: dict[str, Any]) -> Iterator[None]:
-        """With `spec` merged into one object, until the block ends."""
-        cluster = self.clusters[mesh]
-        before = cluster.get(kind, name, namespace)["spec"]
-        cluster.patch(kind, name, namespace, {"spec": spec})
-        try:
-            yield
-        finally:
-            cluster.patch(kind, name, namespace, {"spec": {key: before.get(key) for key in spec}})
-
-
 @pytest.fixture(scope="module")
 def meshes() -> Iterator[Meshes]:
-    lab = start_lab()
-    with contextlib.ExitStack() as stack:
-        stack.callback(stop_lab, lab)
-        clusters = {name: Cluster(name, lab.directory / name / "admin.kubeconfig") for name in ("mesh1", "mesh2")}
-        for cluster in clusters.values():
-            stack.callback(cluster.close)
-        federation = Provisioner(clusters, "diagnosis", Progress(io.StringIO(), live=False)).run()
-        entry = productpage_entry(clusters["mesh2"], MESH2, stack)
-        assert wait_for_stars(entry, federation.mesh2) == ""
-        settle(federation)
-        yield Meshes(clusters, federation, entry.productpage_url)
-
-
-def settle(federation: Federation) -> None:
-    """Until no gateway drains an old listener, which would cut a watch, and both watches are connected."""
-    for mesh in federation.meshes:
-        pod = mesh.gateway_pods(mesh.ingress_gateway)[0]["metadata"]["name"]
-        proxy = Proxy(mesh.cluster, mesh.system_namespace, pod)
-
-        def drained(proxy: Proxy = proxy) -> tuple[bool | None, str]:
-            counts = proxy.request("GET", "stats?filter=listener_manager.total_.*_draining")
-            return not re.search(r": [1-9]", counts) or None, counts
-
-        wait_for(f"{mesh.ingress_gateway} to drain its old listeners", drained, 30, mesh.name)
-    for mesh in federation.meshes:
-        other = federation.peer_of(mesh)
-        problems = {**watch_problems(mesh, lambda: datetime.now(UTC)), **remote_problems(mesh, other)}
-        assert not any(problems.values()), problems
+    with provisioned() as found:
+        yield found
 
 
 def named(found: Diagnosis) -> tuple[str, str]:
@@ -156,6 +104,118 @@ def test_rules_that_take_nothing_and_rules_that_take_too_much(meshes: Meshes) ->
         found = diagnose(meshes.clusters)
     assert named(found) == ("import-rule-no-match", "mesh2")
     assert "mesh1-bookinfo" in found.sentence
+
+
+def test_ratings_that_are_down_at_home_are_no_matter_of_federation(meshes: Meshes) -> None:
+    local = "outbound|9080||ratings.mesh2-bookinfo.svc.cluster.local"
+    with contextlib.ExitStack() as stack:
+        for version in ("v1", "v2"):
+            down = meshes.changed("mesh2", kinds.DEPLOYMENT, f"ratings-{version}", "mesh2-bookinfo", {"replicas": 0})
+            stack.enter_context(down)
+        until("reviews to know that nobody is there", lambda: not meshes.reviews().endpoints()[local])
+        found = diagnose(meshes.clusters)
+    until("reviews to have ratings again", lambda: len(meshes.reviews().endpoints()[local]) == 2)
+    assert named(found) == ("backend-down", "mesh2"), found.summary
+    assert "ratings of mesh2" in found.sentence
+
+
+@pytest.mark.parametrize("mesh", ["mesh1", "mesh2"])
+def test_a_policy_that_denies_ratings_is_named_with_whom_it_has_to_admit(meshes: Meshes, mesh: str) -> None:
+    admitted = {
+        "mesh1": "mesh1.local/ns/mesh1-system/sa/mesh2-ingress-service-account",
+        "mesh2": "mesh2.local/ns/mesh2-bookinfo/sa/bookinfo-reviews",
+    }[mesh]
+
+    def sidecars(deny: bool) -> bool:
+        pods = meshes.federation.mesh(mesh).running_pods(f"{mesh}-bookinfo", "app=ratings")
+        proxies = [Proxy(meshes.clusters[mesh], f"{mesh}-bookinfo", pod["metadata"]["name"]) for pod in pods]
+        told = (("policy[nobody]" in proxy.request("GET", "config_dump")) is deny for proxy in proxies)
+        return all(told) and all(map(drained, proxies))
+
+    spec = {"action": "DENY", "selector": {"matchLabels": {"app": "ratings"}}, "rules": [{}]}
+    with meshes.added(mesh, kinds.AUTHORIZATION_POLICY, "nobody", spec):
+        until("the sidecars to deny", lambda: sidecars(deny=True))
+        found = diagnose(meshes.clusters)
+    until("the sidecars to let everybody in again", lambda: sidecars(deny=False))
+    assert named(found) == ("denied-by-policy", mesh), found.summary
+    assert f"AuthorizationPolicy {mesh}-bookinfo/nobody denies it" in found.sentence
+    assert admitted in found.remedy
+
+
+def test_a_destination_rule_that_turns_mutual_tls_off_is_named(meshes: Meshes) -> None:
+    host = "ratings.mesh2-bookinfo.svc.mesh1-imports.local"
+
+    def plain() -> bool:
+        dump = meshes.reviews().config_dump("dynamic_active_clusters")
+        clusters = [entry["cluster"] for entry in dump["configs"]]
+        (ours,) = [cluster for cluster in clusters if cluster["name"] == f"outbound|9080||{host}"]
+        return not {"transport_socket", "transport_socket_matches"} & ours.keys()
+
+    spec = {"host": host, "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+    with meshes.added("mesh2", kinds.DESTINATION_RULE, "plain", spec):
+        until("reviews to call without TLS", plain)
+        found = diagnose(meshes.clusters)
+    until("reviews to call by mutual TLS again", lambda: not plain())
+    assert named(found) == ("egress-refuses-plaintext", "mesh2"), found.summary
+    assert "DestinationRule mesh2-bookinfo/plain" in found.sentence
+
+
+def test_without_an_access_log_a_gateway_is_unknown_and_not_ok(meshes: Meshes) -> None:
+    def fault(*arguments: str) -> None:
+        where = str(meshes.clusters["mesh1"].kubeconfig.parent.parent)
+        command = [sys.executable, "-m", "lab", "fault", *arguments, "--directory", where]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+    pod = meshes.federation.mesh1.gateway_pods("mesh2-ingress")[0]["metadata"]["name"]
+    ingress = Proxy(meshes.clusters["mesh1"], "mesh1-system", pod)
+
+    def logging() -> bool:
+        return bool(access_log_paths(ingress.config_dump("dynamic_listeners")))
+
+    fault("access-log-off-export")
+    try:
+        until("the ingress gateway to write no log", lambda: not logging())
+        found = diagnose(meshes.clusters)
+    finally:
+        fault("access-log-off-export", "--off")
+    until("the ingress gateway to write its log again", logging)
+    meshes.settle()
+    links = {(link.name, link.side): link for link in found.links}
+    assert links["ingress", "mesh1"].state is State.UNKNOWN, links["ingress", "mesh1"]
+    assert links["egress", "mesh2"].state is State.OK, links["egress", "mesh2"]
+    assert named(found) == ("access-log-off", "mesh1"), found.summary
+
+
+def test_a_watch_that_comes_back_is_in_order_and_one_that_does_not_is_broken_after_the_given_patience(
+    meshes: Meshes,
+) -> None:
+    cluster, system = meshes.clusters["mesh2"], "mesh2-system"
+    before = cluster.get(kinds.PEER, "mesh1", system)["status"]
+    cut = copy.deepcopy(before)
+    (view,) = cut["discoveryStatus"].pop("active")
+    view["watch"]["connected"] = False
+    cut["discoveryStatus"] = {"active": [], "inactive": [view]}
+
+    def write(status: dict[str, Any]) -> None:
+        cluster.patch(kinds.PEER, "mesh1", system, {"status": status}, "status")
+
+    write(cut)
+    back = threading.Timer(1, write, [before])
+    back.start()
+    try:
+        found = diagnose(meshes.clusters)
+    finally:
+        back.join()
+    assert found.state is State.OK, found.summary
+    assert found.seconds >= 0.5, "it was connected at once, which proves nothing"
+    write(cut)
+    try:
+        found = diagnose(meshes.clusters, patience=0.3)
+    finally:
+        write(before)
+    assert named(found)[1] == "mesh2"
+    assert next(link for link in found.links if link.state is State.BROKEN).name == "watch"
+    meshes.settle()
 
 
 def test_what_may_not_be_read_is_unknown_and_never_ok(meshes: Meshes, tmp_path: Path) -> None:
@@ -281,7 +341,7 @@ def slices_of(files: dict[str, str], beginning: str) -> dict[str, Any]:
 def test_a_wrong_discovery_port_and_a_wrong_service_port_are_told_apart(meshes: Meshes) -> None:
     for field, cause in (("discoveryPort", "wrong-discovery-port"), ("servicePort", "wrong-service-port")):
         with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": _remote(meshes, **{field: 9999})}):
-            found = diagnose(meshes.clusters)
+            found = diagnose(meshes.clusters, patience=1)
         assert named(found) == (cause, "mesh2")
         assert "9999" in found.sentence
         assert field in found.remedy
@@ -312,4 +372,4 @@ def test_trust_domain_client_id_and_root_are_told_apart(meshes: Meshes) -> None:
     ):
         spec = {"security": {**copy.deepcopy(security), **change}}
         with meshes.changed("mesh1", kinds.PEER, "mesh2", "mesh1-system", spec):
-            assert named(diagnose(meshes.clusters)) == (cause, "mesh1"), change
+            assert named(diagnose(meshes.clusters, patience=1)) == (cause, "mesh1"), change

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from harness import trust
 from harness.diagnosis.facts import Entrance, Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
+from harness.diagnosis.watches import connected
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
 from harness.peering import exported_name
-from harness.status import PeerStatus
 from harness.transport import ClusterError
 
 _TRY_SECONDS = 2.0
@@ -40,15 +40,18 @@ def addresses(facts: Facts, mesh: MeshFacts) -> Link:
     for host in hosts:
         if not _ways(host, entrances):
             try:
-                _resolve(host)
+                resolve(host)
             except OSError as error:
                 if facts.one_cluster():
                     return look.unknown(f"{host} may mean something inside the cluster; known: {expected}")
+                if connected(mesh):  # by what istiod's cluster makes of the name, or makes of it elsewhere
+                    return look.unknown(f"{host} does not resolve here, yet {mesh.names.name} is connected: {error}")
                 values = {"address": host, "expected": expected}
                 return look.broken("address-unresolvable", f"{host}: {error}", **values)
             if trouble := _trouble(other, host, ports[DISCOVERY_PORT], DISCOVERY_PORT):
-                if _connected(mesh):
-                    return look.unknown(f"{host} is not known as {peer}'s, does not answer here, yet mesh is connected")
+                if connected(mesh):
+                    detail = f"does not answer here, yet {mesh.names.name} is connected"
+                    return look.unknown(f"{host} is not known as {peer}'s, {detail}")
                 where = f"{host}:{ports[DISCOVERY_PORT]}"
                 values = {"address": where, "expected": expected, "detail": trouble}
                 return look.broken("address-unreachable", f"{where}: {trouble}", **values)
@@ -100,12 +103,13 @@ def _ways(host: str, entrances: list[Entrance]) -> list[Entrance]:
     if named:
         return named
     with contextlib.suppress(OSError):
-        found = _resolve(host)
+        found = resolve(host)
         return [entrance for entrance in entrances if entrance.host in found]
     return []
 
 
-def _resolve(host: str) -> set[str]:
+def resolve(host: str) -> set[str]:
+    """Addresses of a host name, seen from here; raises OSError."""
     return {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
 
 
@@ -131,7 +135,3 @@ def server_name(mesh: MeshFacts, port: int) -> str:
     if port == DISCOVERY_PORT:
         return f"discovery.{mesh.names.peer}-system.svc.{mesh.names.name}.local"
     return f"outbound_.9080_._.{exported_name('ratings', mesh.names.peer)}"
-
-
-def _connected(mesh: MeshFacts) -> bool:
-    return bool(mesh.peer) and any(view.watch.connected for view in PeerStatus.of(mesh.peer or {}).views)

@@ -38,8 +38,9 @@ ROOT_KEY = "root-cert.pem"
 class MeshFacts:
     """One mesh as its API shows it. Thread-safe; every method may raise ClusterError."""
 
-    def __init__(self, names: MeshNames, cluster: Cluster, pool: Executor) -> None:
-        self.names, self.cluster = names, cluster
+    def __init__(self, names: MeshNames, cluster: Cluster, pool: Executor, patience: float | None = None) -> None:
+        """patience: seconds that what comes back by itself may take, None for what the version may need."""
+        self.names, self.cluster, self._patience = names, cluster, patience
         self.system, self.app = names.system_namespace, names.app_namespace
         self._lock = threading.Lock()
         self._once: dict[str, Future[Any]] = {}
@@ -108,7 +109,7 @@ class MeshFacts:
         return behaviour((found.get("status") or {}).get("chartVersion") or found["spec"].get("version") or "")
 
     def bounds(self) -> Bounds:
-        return self.version().bounds
+        return self.version().bounds.settled_within(self._patience)
 
     def own_root(self) -> str:
         """The mesh's root, PEM; '' where istiod wrote none."""
@@ -222,9 +223,9 @@ class Facts:
         return found
 
 
-def read_facts(clusters: Mapping[str, Cluster], pool: Executor) -> Facts:
-    """Begins to read both meshes in `pool`."""
-    return Facts(MeshFacts(MESH1, clusters["mesh1"], pool), MeshFacts(MESH2, clusters["mesh2"], pool))
+def read_facts(clusters: Mapping[str, Cluster], pool: Executor, patience: float | None = None) -> Facts:
+    """Begins to read both meshes in `pool`; see MeshFacts."""
+    return Facts(*(MeshFacts(names, clusters[names.name], pool, patience) for names in (MESH1, MESH2)))
 
 
 def refusal_of(error: ClusterError) -> str:

@@ -6,58 +6,29 @@ connection that was made (UC, reset, broken pipe) knows why, so the next hop is 
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 
-from harness.envoy import AccessLine, ClusterName
+from harness.diagnosis.stops import Failure, Stop, connection_failure, denial, flags, host_of, most, reason_of
+from harness.envoy import AccessLine
+from harness.mesh import SERVICE_PORT
 
-_NOT_MADE = re.compile(r"refused|no[_ ]route|unreachable|timeout|timed[_ ]out|connect_error", re.IGNORECASE)
-_WE_REJECT = re.compile(r"certificate[_ ]verify[_ ]failed|verify[_ ]san|san[_ ]matcher", re.IGNORECASE)
-_PEER_REJECTS = re.compile(
-    r"alert[_ ](unknown[_ ]ca|certificate[_ ]unknown|bad[_ ]certificate|access[_ ]denied)", re.IGNORECASE
-)
+_FEDERATION_POLICY = "federation-exports-"
+_TLS_FAILURES = {Failure.OUR_REFUSAL, Failure.OTHER_NAME, Failure.THEIR_REFUSAL}
 
-
-@dataclass(frozen=True)
-class Stop:
-    """Where requests stopped: a cause, the detail in the proxy's words, the address or host it is about, and how
-    many lines say so."""
-
-    cause: str
-    detail: str
-    about: str = ""
-    count: int = 1
+_DISCOVERY = {
+    Failure.OUR_REFUSAL: "peer-not-trusted",
+    Failure.OTHER_NAME: "peer-identity-differs",
+    Failure.THEIR_REFUSAL: "not-trusted-by-peer",
+    Failure.NO_TLS: "peer-without-tls",
+    Failure.NOT_MADE: "peer-refuses-connections",
+}
+# What the peer answered: 400 comes from its istiod, the others from its gateway, 5xx because istiod is not there.
+_ANSWERS = {400: "peer-object-unknown", 403: "discovery-denied", 404: "discovery-without-route"}
 
 
-def _most(stops: Iterable[Stop]) -> Stop | None:
-    counted = Counter(stops)
-    if not counted:
-        return None
-    stop, count = counted.most_common(1)[0]
-    return Stop(stop.cause, stop.detail, stop.about, count)
-
-
-def flags(line: AccessLine) -> set[str]:
-    return set(line.response_flags.split(",")) - {""}
-
-
-def connection_failure(line: AccessLine) -> str:
-    """Why an upstream connection was not made: `not-made`, `we-reject`, `peer-rejects`, or '' (made, or unclear)."""
-    reason = f"{line.upstream_transport_failure_reason} {line.response_code_details}"
-    if not flags(line) & {"UF", "URX", "UC"}:
-        return ""
-    if _PEER_REJECTS.search(reason):
-        return "peer-rejects"
-    if _WE_REJECT.search(reason):
-        return "we-reject"
-    return "not-made" if _NOT_MADE.search(reason) else ""
-
-
-def reason_of(line: AccessLine) -> str:
-    """The failure in the proxy's words."""
-    return (line.upstream_transport_failure_reason or line.response_code_details or line.response_flags).strip(":|")
+def answered(code: int) -> str:
+    """Cause behind what the peer answered to a discovery request; '' for an answer that names none."""
+    return "peer-istiod-unreachable" if code >= 500 else _ANSWERS.get(code, "")
 
 
 def discovery_stop(lines: Sequence[AccessLine]) -> Stop | None:
@@ -68,84 +39,124 @@ def discovery_stop(lines: Sequence[AccessLine]) -> Stop | None:
     line = asked[-1]
     if line.response_code == 200:
         return None
-    kinds = {
-        "we-reject": "peer-not-trusted",
-        "peer-rejects": "not-trusted-by-peer",
-        "not-made": "peer-refuses-connections",
-    }
-    if kind := kinds.get(connection_failure(line)):
-        return Stop(kind, reason_of(line), line.upstream_host)
-    if line.response_code_details == "via_upstream" and line.response_code == 403:
-        return Stop("discovery-denied", "403", line.upstream_host)
-    if line.response_code_details == "via_upstream":
-        return Stop("peer-istiod-unreachable", str(line.response_code), line.upstream_host)
+    failure = connection_failure(line)
+    if failure in _DISCOVERY:
+        return Stop(_DISCOVERY[failure], reason_of(line), line.upstream_host)
+    if line.response_code_details == "via_upstream" and (cause := answered(line.response_code)):
+        return Stop(cause, str(line.response_code), line.upstream_host)
+    if flags(line) & {"NR"}:
+        return Stop("egress-without-discovery-route", line.outcome)
+    if flags(line) & {"UH"}:
+        return Stop("peer-address-unknown", line.outcome)
     return Stop("watch-not-connected", line.outcome, line.upstream_host)
+
+
+_EGRESS = {
+    Failure.NOT_MADE: "data-path-blocked",
+    Failure.OUR_REFUSAL: "peer-not-trusted",
+    Failure.OTHER_NAME: "peer-identity-differs",
+    Failure.THEIR_REFUSAL: "not-trusted-by-peer",
+    Failure.NO_TLS: "peer-without-tls",
+}
 
 
 def egress_stop(lines: Iterable[AccessLine], imports: str) -> Stop | None:
     """Why connections for imported services did not get beyond the egress gateway; `imports`: their names' ending."""
-    stops = []
-    for line in lines:
-        if line.is_http or not line.requested_server_name.endswith(imports):
-            continue
-        host = _host(line.upstream_cluster)
-        kind = connection_failure(line)
-        if "UH" in flags(line):
-            stops.append(Stop("egress-without-remote", "no_healthy_upstream", host))
-        elif kind == "not-made":
-            stops.append(Stop("data-path-blocked", reason_of(line), line.upstream_host))
-        elif kind == "we-reject":
-            stops.append(Stop("peer-not-trusted", reason_of(line), line.upstream_host))
-        elif kind == "peer-rejects":
-            stops.append(Stop("not-trusted-by-peer", reason_of(line), line.upstream_host))
-    return _most(stops)
+    return most(stop for line in lines if not line.is_http and (stop := _egress_stop(line, imports)))
+
+
+def _egress_stop(line: AccessLine, imports: str) -> Stop | None:
+    if not line.requested_server_name:
+        # Its listener takes TLS only: who comes without has it turned off.
+        ours = line.downstream_local_address.endswith(f":{SERVICE_PORT}")
+        return Stop("egress-refuses-plaintext", "filter_chain_not_found") if ours and "NR" in flags(line) else None
+    if not line.requested_server_name.endswith(imports):
+        return None
+    if flags(line) & {"NR", "NC"}:
+        return Stop("egress-without-route", _words(line), _server_name_host(line))
+    if "UH" in flags(line):
+        return Stop("egress-without-remote", "no_healthy_upstream", host_of(line.upstream_cluster))
+    if (policy := denial(line)) is not None:
+        return Stop("gateway-denies", policy, _server_name_host(line))
+    failure = connection_failure(line)
+    # Who closed it (LOST) is the ingress gateway, which knows why.
+    return Stop(_EGRESS[failure], reason_of(line), line.upstream_host) if failure in _EGRESS else None
 
 
 def ingress_stop(lines: Iterable[AccessLine], exports: str) -> Stop | None:
     """Why connections for exported services did not get beyond the ingress gateway; `exports`: their names' ending."""
-    stops = []
-    for line in lines:
-        if line.is_http or not line.requested_server_name.endswith(exports):
-            continue
-        words = f"{line.connection_termination_details} {line.response_code_details}"
-        if "rbac_access_denied" in words:
-            stops.append(Stop("export-denied", "rbac_access_denied", line.requested_server_name))
-        elif flags(line) & {"NR"} or "filter_chain_not_found" in words:
-            stops.append(Stop("export-unknown", "filter_chain_not_found", line.requested_server_name))
-        elif "UH" in flags(line):
-            stops.append(Stop("backend-down", "no_healthy_upstream", _host(line.upstream_cluster)))
-        elif "UF" in flags(line):
-            stops.append(Stop("backend-unreachable", reason_of(line), line.upstream_host))
-    return _most(stops)
+    return most(stop for line in lines if not line.is_http and (stop := _ingress_stop(line, exports)))
 
 
-def client_stop(lines: Iterable[AccessLine]) -> Stop | None:
-    """Why ratings calls did not get beyond the calling sidecar."""
-    stops = []
-    for line in lines:
-        host = _host(line.upstream_cluster)
-        if flags(line) & {"NC", "NR"}:
-            stops.append(Stop("unknown-host", line.response_code_details, host))
-        elif "UH" in flags(line):
-            stops.append(Stop("import-without-endpoints", line.response_code_details, host))
-        elif connection_failure(line) == "not-made":
-            stops.append(Stop("egress-endpoint-stale", reason_of(line), line.upstream_host))
-    return _most(stops)
+def _ingress_stop(line: AccessLine, exports: str) -> Stop | None:
+    if not line.requested_server_name.endswith(exports):
+        return None
+    if (policy := denial(line)) is not None:
+        # The policies that federation makes are no objects of the API; a user's may stand beside them.
+        ours = not policy or policy.rpartition("/")[2].startswith(_FEDERATION_POLICY)
+        return Stop("export-denied" if ours else "gateway-denies", policy, line.requested_server_name)
+    if flags(line) & {"NR", "NC"}:
+        return Stop("export-unknown", _words(line), line.requested_server_name)
+    return _backend_stop(line)
+
+
+def _backend_stop(line: AccessLine) -> Stop | None:
+    """Why a workload was not reached by the proxy before it."""
+    host = host_of(line.upstream_cluster)
+    if "UH" in flags(line):
+        return Stop("backend-down", "no_healthy_upstream", host)
+    failure = connection_failure(line)
+    if failure is Failure.NO_TLS:
+        return Stop("backend-without-tls", reason_of(line), line.upstream_host)
+    if failure in {*_TLS_FAILURES, Failure.LOST}:  # there is no hop behind it that could be asked
+        return Stop("tls-failing", reason_of(line), line.upstream_host)
+    return Stop("backend-unreachable", reason_of(line), line.upstream_host) if failure is Failure.NOT_MADE else None
+
+
+def client_stop(lines: Iterable[AccessLine], imports: str, egress: Collection[str]) -> Stop | None:
+    """Why ratings calls did not get beyond the calling sidecar.
+
+    imports: ending of imported hosts' names, any other host is served in the calling mesh itself; egress: addresses of
+    the pods of its egress gateway now.
+    """
+    return most(stop for line in lines if (stop := _client_stop(line, imports, egress)))
+
+
+def _client_stop(line: AccessLine, imports: str, egress: Collection[str]) -> Stop | None:
+    host = host_of(line.upstream_cluster)
+    if flags(line) & {"NC", "NR"}:
+        return Stop("unknown-host", line.response_code_details, host)
+    if not host.endswith(imports):
+        return _backend_stop(line)
+    if "UH" in flags(line):
+        return Stop("import-without-endpoints", line.response_code_details, host)
+    failure = connection_failure(line)
+    if failure is Failure.NOT_MADE:
+        there = line.upstream_host.rpartition(":")[0] in egress
+        return Stop(
+            "egress-data-path-blocked" if there else "egress-endpoint-stale", reason_of(line), line.upstream_host
+        )
+    if failure in {*_TLS_FAILURES, Failure.NO_TLS}:
+        return Stop("tls-failing", reason_of(line), line.upstream_host)
+    return None
 
 
 def application_stops(lines: Iterable[AccessLine]) -> dict[str, Stop]:
     """What services themselves answered but 2xx, by the host that was called."""
     found: dict[str, list[Stop]] = {}
     for line in lines:
-        host = _host(line.upstream_cluster)
         if line.response_code_details != "via_upstream" or line.response_code < 400 or flags(line):
             continue
         cause = "denied-by-policy" if line.response_code == 403 else "backend-failing"
-        found.setdefault(host, []).append(Stop(cause, f"{line.response_code}", line.upstream_host))
-    most = {host: _most(Stop(stop.cause, stop.detail) for stop in stops) for host, stops in found.items()}
-    return {host: stop for host, stop in most.items() if stop}
+        found.setdefault(host_of(line.upstream_cluster), []).append(Stop(cause, f"{line.response_code}"))
+    told = {host: most(stops) for host, stops in found.items()}
+    return {host: stop for host, stop in told.items() if stop}
 
 
-def _host(cluster: str) -> str:
-    parsed = ClusterName.parse(cluster)
-    return parsed.host if parsed else cluster
+def _words(line: AccessLine) -> str:
+    return line.response_code_details or line.connection_termination_details or line.response_flags
+
+
+def _server_name_host(line: AccessLine) -> str:
+    """The host in an SNI such as `outbound_.9080_._.HOST`."""
+    return line.requested_server_name.rpartition("_._.")[2]

@@ -9,6 +9,8 @@ from typing import Any
 
 from harness.diagnosis.causes import CAUSES
 
+_OTHER = {"mesh1": "mesh2", "mesh2": "mesh1"}
+
 
 class State(StrEnum):
     """`unknown` is never `ok`: it could not be looked at."""
@@ -54,10 +56,11 @@ class Look:
         return Link(self.name, self.side, State.UNKNOWN, self.at, seen)
 
     def broken(self, cause: str, seen: str, /, side: str = "", **values: object) -> Link:
-        """`values` go into the cause's sentence and remedy; `side` where that is not the side looked at."""
-        side = side or self.side
-        known = {"mesh": side, "peer": {"mesh1": "mesh2", "mesh2": "mesh1"}.get(side, "the peer"), **values}
+        """`values` go into the cause's sentence and remedy; `side` where the cause alone does not say it."""
         found = CAUSES[cause]
+        side = side or (_OTHER.get(self.side, self.side) if found.elsewhere else self.side)
+        seen = seen if self.side in (side, "both") else f"{seen} (seen in {self.side})"
+        known = {"mesh": side, "peer": _OTHER.get(side, "the peer"), **values}
         sentence, remedy = found.sentence.format(**known), found.remedy.format(**known)
         return Link(self.name, side, State.BROKEN, self.at, seen, cause, sentence, remedy)
 

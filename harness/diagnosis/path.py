@@ -35,10 +35,14 @@ class PathLook:
         mesh2 = facts.mesh2
         self._routes = pool.submit(self._of_reviews, lambda proxy: proxy.config_dump("dynamic_route_configs"))
         self._endpoints = pool.submit(self._of_reviews, Proxy.endpoints)
-        self._egress = pool.submit(self._of_egress, Proxy.endpoints)
+        self._egress = pool.submit(self._of_gateway, mesh2, "egress", Proxy.endpoints)
         self._logging = {
             mesh.names.name: pool.submit(self._logs_of, mesh, app)
             for mesh, app in ((facts.mesh1, "ratings"), (mesh2, "reviews"))
+        }
+        self._gateway_logging = {
+            (mesh.names.name, direction): pool.submit(self._gateway_logs_of, mesh, direction)
+            for mesh, direction in ((facts.mesh1, "ingress"), (mesh2, "egress"))
         }
         self._probes = pool.submit(self._send)
         self._lines: dict[str, Future[list[AccessLine]]] = {
@@ -61,12 +65,14 @@ class PathLook:
         mesh2 = self.facts.mesh2
         return ask(Proxy(mesh2.cluster, mesh2.app, self.reviews_pod()["metadata"]["name"]))
 
-    def _of_egress(self, ask: Callable[[Proxy], T]) -> T:
-        mesh2 = self.facts.mesh2
-        pods = mesh2.gateway_pods(mesh2.gateway("egress"))
+    def _of_gateway(self, mesh: MeshFacts, direction: str, ask: Callable[[Proxy], T]) -> T:
+        pods = mesh.gateway_pods(mesh.gateway(direction))
         if not pods:
-            raise NotFound("mesh2", f"ask {mesh2.gateway('egress')}", "it has no running pod")
-        return ask(Proxy(mesh2.cluster, mesh2.system, pods[0]["metadata"]["name"]))
+            raise NotFound(mesh.names.name, f"ask {mesh.gateway(direction)}", "it has no running pod")
+        return ask(Proxy(mesh.cluster, mesh.system, pods[0]["metadata"]["name"]))
+
+    def _gateway_logs_of(self, mesh: MeshFacts, direction: str) -> set[str]:
+        return self._of_gateway(mesh, direction, lambda proxy: access_log_paths(proxy.config_dump("dynamic_listeners")))
 
     def _logs_of(self, mesh: MeshFacts, app: str) -> set[str]:
         pods = [pod for pod in mesh.app_pods(app) if has_sidecar(pod)]
@@ -90,6 +96,14 @@ class PathLook:
     def logging(self, mesh: MeshFacts) -> set[str]:
         """Where the sidecars of a mesh's application write their access logs."""
         return self._logging[mesh.names.name].result()
+
+    def unlogged(self, mesh: MeshFacts) -> str:
+        """Why the sidecars of a mesh's application tell nothing, '' where they write their access logs."""
+        return "" if STDOUT in self.logging(mesh) else f"the sidecars of {mesh.names.name} write no access log"
+
+    def gateway_logging(self, mesh: MeshFacts, direction: str) -> set[str]:
+        """Where mesh2's `egress` or mesh1's `ingress` gateway writes its access log."""
+        return self._gateway_logging[mesh.names.name, direction].result()
 
     # What was sent, and logged
 
@@ -123,9 +137,9 @@ class PathLook:
         lines = self._lines[f"{direction} {mesh.names.name}"].result()
         return [line for line in lines if line.start_time >= self.begin]
 
-    def discovery_lines(self, mesh: MeshFacts) -> list[AccessLine]:
-        """Discovery requests that left a mesh in the last minutes, oldest first."""
-        lines = [line for line in self._lines[f"egress {mesh.names.name}"].result() if line.is_http]
+    def discovery_lines(self, mesh: MeshFacts, direction: str = "egress") -> list[AccessLine]:
+        """Discovery requests that left a mesh in the last minutes, or came in by its `ingress`, oldest first."""
+        lines = [line for line in self._lines[f"{direction} {mesh.names.name}"].result() if line.is_http]
         return sorted(lines, key=lambda line: line.start_time)
 
     def _after_sending(self) -> int:

@@ -106,9 +106,14 @@ def mongodb(mesh: MeshFacts) -> Link:
     return look.ok(f"leads to {expected}")
 
 
+def imports_of(mesh: MeshFacts) -> str:
+    """Ending of the host names of imported services in `mesh`."""
+    return f".{mesh.names.peer}-imports.local"
+
+
 def imported(service: str, mesh: MeshFacts) -> str:
     """Host name of an imported service in `mesh`."""
-    return f"{service}.{mesh.app}.svc.{mesh.names.peer}-imports.local"
+    return f"{service}.{mesh.app}.svc{imports_of(mesh)}"
 
 
 def local(service: str, mesh: MeshFacts) -> str:

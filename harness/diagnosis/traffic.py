@@ -1,77 +1,24 @@
-"""Links of the data path: egress, ingress, workloads, application, by what a few requests left in the logs."""
+"""Links of what is behind the proxies: workloads, application, page, and whether the proxies write logs."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 
 from harness import kinds
 from harness.diagnosis.facts import Facts, MeshFacts
-from harness.diagnosis.hops import Stop, application_stops, client_stop, egress_stop, ingress_stop
+from harness.diagnosis.hops import application_stops
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import STDOUT, PathLook, has_sidecar
+from harness.diagnosis.policies import authorization_policies, denied_by
 from harness.diagnosis.routes import imported, local, no_sidecar
+from harness.diagnosis.stops import denial
 from harness.peering import SHARED
 from harness.probe import Page
 from harness.provision import condition_true
 from harness.transport import ClusterError
 
 _APPS = {"mesh1": SHARED, "mesh2": ("productpage", "reviews", "details", "ratings")}
-
-
-def calls(facts: Facts, path: PathLook) -> Link:
-    """reviews' sidecar finds a way for every ratings call."""
-    mesh = facts.mesh2
-    look = Look("calls of ratings", mesh.names.name, "access log of reviews v3's sidecar")
-    if off := _no_log(path, mesh):
-        return look.unknown(off)
-    lines = path.calls()
-    stop = client_stop(lines)
-    if stop is None:
-        return look.ok(f"{len(lines)} calls") if lines else look.unknown("none of our requests led to a ratings call")
-    seen = f"{stop.count} of {len(lines)} calls: {stop.detail}"
-    values = {
-        "name": "ratings-split",
-        "share": f"{stop.count} of {len(lines)} calls",
-        "host": stop.about or "a cluster",
-        "expected": imported("ratings", mesh),
-        "pod": path.reviews_pod()["metadata"]["name"],
-        "seen": stop.about,
-    }
-    return look.broken(stop.cause, seen, **values)
-
-
-def egress(facts: Facts, path: PathLook) -> Link:
-    """mesh2's egress gateway knows mesh1's addresses and makes its connections."""
-    mesh, gateway = facts.mesh2, facts.mesh2.gateway("egress")
-    look = Look("egress", mesh.names.name, f"endpoints and access log of {gateway}")
-    suffix = f".{mesh.names.peer}-imports.local"
-    stop = egress_stop(path.gateway_lines(mesh, "egress"), suffix)
-    if stop:
-        values = {"gateway": gateway, "host": stop.about, "address": stop.about, "detail": stop.detail}
-        return look.broken(stop.cause, _seen(stop), **values)
-    remote = f".{facts.mesh1.names.peer}-exports.local"
-    found = {name: ends for name, ends in path.egress_endpoints().items() if name.endswith(remote)}
-    for name, ends in found.items():
-        if not ends:
-            values = {"gateway": gateway, "host": name.rpartition("|")[2]}
-            return look.broken("egress-without-remote", f"{name} has no endpoint", **values)
-    if not found:
-        return look.unknown(f"{gateway} has no cluster of {mesh.names.peer}'s exports")
-    remotes = sorted({str(end) for ends in found.values() for end in ends})
-    return look.ok(f"{len(found)} exports at {', '.join(remotes)}, no failed connection")
-
-
-def ingress(facts: Facts, path: PathLook) -> Link:
-    """mesh1's ingress gateway lets mesh2's connections in and finds who they are for."""
-    mesh, gateway = facts.mesh1, facts.mesh1.gateway("ingress")
-    look = Look("ingress", mesh.names.name, f"access log of {gateway}")
-    lines = path.gateway_lines(mesh, "ingress")
-    stop = ingress_stop(lines, f".{mesh.names.peer}-exports.local")
-    if stop:
-        values = {"host": stop.about, "address": stop.about, "detail": stop.detail}
-        service = stop.about.split(".")[0] or "A service"
-        return look.broken(stop.cause, _seen(stop), service=service, **values)
-    return look.ok("no connection refused or lost there")
 
 
 def workloads(mesh: MeshFacts) -> Link:
@@ -94,7 +41,7 @@ def workloads(mesh: MeshFacts) -> Link:
 def application(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
     """ratings of this mesh answers what it is asked."""
     look = Look("application", mesh.names.name, "answers of ratings in the log of reviews v3's sidecar")
-    if off := _no_log(path, facts.mesh2):
+    if off := path.unlogged(facts.mesh2):
         return look.unknown(off)
     importer = facts.mesh2
     host = (imported if mesh is facts.mesh1 else local)("ratings", importer)
@@ -103,12 +50,28 @@ def application(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
     if stop := application_stops(mine).get(host):
         who = _failing_workload(mesh, path)
         detail = f"{stop.detail} to {stop.count} of {len(mine)} calls"
-        return look.broken(stop.cause, f"{who}: {detail}", service=who, detail=detail)
+        values = _denied(facts, mesh, path) if stop.cause == "denied-by-policy" else {"detail": detail}
+        return look.broken(stop.cause, f"{who}: {detail}", service=who, **values)
     failed = [line for line in mine if not line.succeeded]
     if failed:
         detail, count = Counter(line.outcome for line in failed).most_common(1)[0]
         return look.broken("requests-failing", f"{count} of {len(mine)}: {detail}", detail=detail)
     return look.ok(f"{len(mine)} calls answered") if mine else look.unknown("none of our calls went there")
+
+
+def _denied(facts: Facts, mesh: MeshFacts, path: PathLook) -> dict[str, str]:
+    """Who denies the calls, and whom it would have to admit: at home the caller, from abroad the own gateway."""
+    named: Counter[str] = Counter()
+    with contextlib.suppress(ClusterError):
+        named.update(policy for line in path.served(mesh) if (policy := denial(line)))
+    policy = named.most_common(1)[0][0] if named else ""
+    detail = denied_by(policy)
+    if "/" not in policy:
+        detail += f"; {authorization_policies(mesh, mesh.app_pods('ratings'))}"
+    if mesh is facts.mesh1:
+        return {"detail": detail, "caller": f"its federation ingress gateway, {mesh.ingress_identity()}"}
+    account = path.reviews_pod()["spec"].get("serviceAccountName") or "default"
+    return {"detail": detail, "caller": f"reviews, {mesh.trust_domain()}/ns/{mesh.app}/sa/{account}"}
 
 
 def _failing_workload(mesh: MeshFacts, path: PathLook) -> str:
@@ -153,11 +116,3 @@ def access_log(mesh: MeshFacts, path: PathLook) -> Link:
     if STDOUT not in written:
         return look.broken("access-log-off", ", ".join(sorted(written)) or "no access log")
     return look.ok(STDOUT)
-
-
-def _no_log(path: PathLook, mesh: MeshFacts) -> str:
-    return "" if STDOUT in path.logging(mesh) else f"the sidecars of {mesh.names.name} write no access log"
-
-
-def _seen(stop: Stop) -> str:
-    return f"{stop.count} connections: {stop.detail} ({stop.about})"

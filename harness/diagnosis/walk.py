@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.cluster import Cluster
-from harness.diagnosis import addresses, generated, installed, routes, traffic, trust, watches
+from harness.diagnosis import addresses, crossing, generated, installed, routes, sets, traffic, trust, watches
 from harness.diagnosis.facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
 from harness.diagnosis.path import PathLook
@@ -40,10 +40,11 @@ class _Step:
     look: Callable[[], Link]
 
 
-def diagnose(clusters: Mapping[str, Cluster], hints: Hints | None = None) -> Diagnosis:
+def diagnose(clusters: Mapping[str, Cluster], hints: Hints | None = None, patience: float | None = None) -> Diagnosis:
     """Looks at both meshes, given by name (`mesh1`, `mesh2`), whatever is there of them. Changes no object.
 
     It sends two dozen requests to productpage. What may not be read makes its links unknown; it raises nothing.
+    A watch that is cut gets `Bounds.reconnect` to come back, or `patience` seconds where that is less.
     """
     begin = time.monotonic()
     with ExitStack() as stack:
@@ -52,7 +53,7 @@ def diagnose(clusters: Mapping[str, Cluster], hints: Hints | None = None) -> Dia
             for name, cluster in clusters.items()
         }
         pool = stack.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="diagnosis"))
-        facts = read_facts(own, pool)
+        facts = read_facts(own, pool, patience)
         path = PathLook(facts, pool)
         links = tuple(pool.map(_taken, _chain(facts, path, hints or Hints())))
     return Diagnosis(links, time.monotonic() - begin)
@@ -95,15 +96,15 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         *both("clientID", trust.client_id),
         *both("chain shown", trust.shown_chain),
         *each("watch", partial(watches.watch, path=path)),
-        _Step("exports", "mesh1", partial(watches.exports, facts)),
-        _Step("imports", "mesh2", partial(watches.imports, facts)),
+        _Step("exports", "mesh1", partial(sets.exports, facts)),
+        _Step("imports", "mesh2", partial(sets.imports, facts)),
         *each("generated routes", generated.routes),
         _Step("client sidecar", "mesh2", partial(routes.client, mesh2, path)),
         _Step("split routes", "mesh2", partial(routes.split, mesh2, path, hints.weights, hints.dependent)),
         _Step("mongodb route", "mesh2", partial(routes.mongodb, mesh2)),
-        _Step("calls of ratings", "mesh2", partial(traffic.calls, facts, path)),
-        _Step("egress", "mesh2", partial(traffic.egress, facts, path)),
-        _Step("ingress", "mesh1", partial(traffic.ingress, facts, path)),
+        _Step("calls of ratings", "mesh2", partial(crossing.calls, facts, path)),
+        _Step("egress", "mesh2", partial(crossing.egress, facts, path)),
+        _Step("ingress", "mesh1", partial(crossing.ingress, facts, path)),
         *each("workload", traffic.workloads),
         _Step("application", "mesh1", partial(traffic.application, facts, mesh1, path)),
         _Step("application", "mesh2", partial(traffic.application, facts, mesh2, path)),

@@ -1,49 +1,116 @@
-"""Links of what the meshes know of each other: watches, exports, imports."""
+"""Links of the watches by which the meshes hear of each other's services."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from harness import kinds
-from harness.diagnosis.facts import Facts, MeshFacts
-from harness.diagnosis.hops import Stop, discovery_stop
+from harness.diagnosis.facts import MeshFacts
+from harness.diagnosis.hops import answered, discovery_stop
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import PathLook
+from harness.diagnosis.policies import denied_by, network_policies
+from harness.diagnosis.stops import Stop, denial
 from harness.envoy import AccessLine
-from harness.peering import CLUSTER_DOMAIN, SHARED, exported_name
-from harness.status import PeerStatus, ServiceEntry, exported_services, imported_services
-from harness.transport import ClusterError, Object
+from harness.status import PeerStatus
+from harness.transport import ClusterError, Forbidden, Object, Objects
+from harness.waiting import WaitTimeout
+
+
+@dataclass(frozen=True)
+class Watches:
+    """A mesh's own watches, one per istiod pod: the peer object they were read from, and what stays wrong with them."""
+
+    peer: Object
+    pods: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def status(self) -> PeerStatus:
+        return PeerStatus.of(self.peer)
+
+
+def settled(mesh: MeshFacts) -> Watches | None:
+    """The watches as they are, or as they are after the time a cut one gets to come back; None without peer or istiod.
+
+    A gateway that gets a new listener cuts them, and they come back by themselves: only what lasts is a problem.
+    """
+    return mesh.once("watches", lambda: _settled(mesh))
+
+
+def _settled(mesh: MeshFacts) -> Watches | None:
+    pods = tuple(pod["metadata"]["name"] for pod in mesh.istiod_pods())
+    peer, bounds = mesh.peer, mesh.bounds()
+    if not pods or peer is None:
+        return None
+
+    def look(peer: Object) -> Watches:
+        status, now = PeerStatus.of(peer), mesh.cluster.now()
+        problems = [problem for pod in pods if (problem := status.watch_problem(pod, now, bounds.sync_age))]
+        return Watches(peer, pods, tuple(problems))
+
+    last = look(peer)
+
+    def healthy(found: Objects) -> bool | None:
+        nonlocal last
+        last = look(found[0]) if found else last
+        return not last.problems or None
+
+    if last.problems:
+        # Who may list but not watch has to make do with the first look.
+        with contextlib.suppress(WaitTimeout, Forbidden):
+            what, kind = "the watches to be connected and synced", kinds.PEER
+            mesh.cluster.wait(what, kind, mesh.system, mesh.names.peer, until=healthy, timeout=bounds.reconnect)
+    return last
+
+
+def connected(mesh: MeshFacts) -> bool:
+    """Whether a watch of the mesh on its peer is connected, or comes back soon enough."""
+    found = settled(mesh)
+    return found is not None and any(view.watch.connected for view in found.status.views)
 
 
 def watch(mesh: MeshFacts, path: PathLook) -> Link:
     """Every istiod of the mesh watches the other mesh and synced lately."""
     look = Look("watch", mesh.names.name, f"ServiceMeshPeer {mesh.system}/{mesh.names.peer}, status; egress log")
-    pods = [pod["metadata"]["name"] for pod in mesh.istiod_pods()]
-    if not pods:
+    if not mesh.istiod_pods():
         return look.unknown(f"no pod of {mesh.names.istiod} runs, so the status may be old")
-    peer = mesh.peer
-    if peer is None:
+    found = settled(mesh)
+    if found is None:
         return look.unknown("there is no peer object")
-    status = PeerStatus.of(peer)
-    now, bound = datetime.now(UTC), mesh.bounds().sync_age
-    problems = [problem for pod in pods if (problem := status.watch_problem(pod, now, bound))]
-    if not problems:
-        synced = [view.watch.last_full_sync for view in status.views if view.watch.last_full_sync]
+    if not found.problems:
+        synced = [view.watch.last_full_sync for view in found.status.views if view.watch.last_full_sync]
         return look.ok(f"connected, last full sync {max(synced):%H:%M:%S}Z")
     try:
         lines = path.discovery_lines(mesh)
     except ClusterError:
         lines = []
-    stop = watch_stop(peer, pods, now, bound, lines)
-    about = {"name": mesh.names.peer, "detail": stop.detail, "address": stop.about or "the peer"}
-    return look.broken(stop.cause, "; ".join(problems), **about)
+    stop = watch_stop(found.peer, found.pods, mesh.cluster.now(), mesh.bounds().sync_age, lines)
+    about = {"name": mesh.names.peer, "gateway": mesh.gateway("egress"), "address": stop.about or "the peer"}
+    return look.broken(stop.cause, "; ".join(found.problems), detail=_detail(mesh, path, stop), **about)
+
+
+def _detail(mesh: MeshFacts, path: PathLook, stop: Stop) -> str:
+    """What stopped the watch, with the objects that may have done it."""
+    other = path.facts.other(mesh)
+    if stop.cause == "egress-unreachable":
+        return f"{stop.detail}; {network_policies(mesh, mesh.gateway('egress'))}"
+    if stop.cause == "peer-refuses-connections":
+        return f"{stop.detail}; {network_policies(other, other.gateway('ingress'))}"
+    if stop.cause == "discovery-denied":
+        with contextlib.suppress(ClusterError):
+            denied = [policy for line in path.discovery_lines(other, "ingress") if (policy := denial(line)) is not None]
+            return denied_by(denied[-1]) if denied else stop.detail
+    return stop.detail
 
 
 def watch_stop(peer: Object, pods: Sequence[str], now: datetime, bound: timedelta, lines: Sequence[AccessLine]) -> Stop:
     """Why the watches of these istiods are not in order, from the peer's status and its egress gateway's log.
 
-    At least one of them must have a problem. A 503 in the status may be anything; the gateway knows more.
+    At least one of them must have a problem. A 503 or a 404 in the status may be anything; the gateway knows more.
     """
     status = PeerStatus.of(peer)
     if not status.views:
@@ -61,92 +128,8 @@ def watch_stop(peer: Object, pods: Sequence[str], now: datetime, bound: timedelt
     logged = discovery_stop(lines)
     if logged and logged.cause != "watch-not-connected":
         return logged
-    if said.startswith("403"):
-        return Stop("discovery-denied", said)
+    if said[:3] in ("400", "403"):  # nobody on the way but the peer says these
+        return Stop(answered(int(said[:3])), said)
     if any(remote.connected for remote in view.remotes):
         return Stop("one-direction", logged.detail if logged else problem)
     return Stop("watch-not-connected", problem)
-
-
-def _sets(mesh: MeshFacts, kind: kinds.Kind) -> tuple[Object | None, str]:
-    """The set that belongs to the peer, and the names of those that do not."""
-    others = [obj["metadata"]["name"] for obj in mesh.all(kind) if obj["metadata"]["name"] != mesh.names.peer]
-    return mesh.find(kind, mesh.names.peer), f", only {', '.join(others)}" if others else ""
-
-
-def exports(facts: Facts) -> Link:
-    """mesh1 exports ratings and mongodb, and nothing else."""
-    mesh, kind = facts.mesh1, kinds.EXPORTS
-    look = Look("exports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}")
-    found, detail = _sets(mesh, kind)
-    if found is None:
-        values = {"name": mesh.names.peer, "system": mesh.system, "detail": detail}
-        return look.broken("export-set-misnamed", f"there is none{detail}", **values)
-    wanted = [
-        ServiceEntry(exported_name(name, mesh.names.peer), f"{name}.{mesh.app}.svc.{CLUSTER_DOMAIN}") for name in SHARED
-    ]
-    listed = exported_services(found)
-    for name, entry in zip(SHARED, wanted, strict=True):
-        if not any(_exports(rule, mesh.app, name) for rule in found["spec"].get("exportRules") or []):
-            rules = _rules(found, "exportRules")
-            seen = f"no rule takes {mesh.app}/{name}; rules: {rules}"
-            return look.broken("export-rule-no-match", seen, service=name, detail=seen)
-        if listed is not None and entry not in listed:
-            seen = f"{entry} is not listed, only: {', '.join(map(str, listed)) or 'nothing'}"
-            return look.broken("export-rule-no-match", seen, service=name, detail=seen)
-    if listed is None:
-        return look.broken("not-exported-yet", "it has no status", name=mesh.names.peer)
-    if surplus := [entry for entry in listed if entry not in wanted]:
-        names = ", ".join(entry.hostname.split(".")[0] or entry.exported_name for entry in surplus)
-        return look.broken("surplus-export", names, service=names)
-    return look.ok(", ".join(map(str, listed)))
-
-
-def imports(facts: Facts) -> Link:
-    """mesh2 imports ratings and mongodb under the names that its routes use."""
-    mesh, kind = facts.mesh2, kinds.IMPORTS
-    look = Look("imports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}")
-    found, detail = _sets(mesh, kind)
-    if found is None:
-        values = {"name": mesh.names.peer, "system": mesh.system, "detail": detail}
-        return look.broken("import-set-misnamed", f"there is none{detail}", **values)
-    listed = imported_services(found) or ()
-    for name in SHARED:
-        wanted = f"{name}.{mesh.app}.svc.{mesh.names.peer}-imports.local"
-        rules = [rule for rule in found["spec"].get("importRules") or [] if _imports(rule, "bookinfo", name)]
-        if not rules:
-            seen = f"no rule takes bookinfo/{name}; rules: {_rules(found, 'importRules')}"
-            return look.broken("import-rule-no-match", seen, service=name, detail=seen)
-        if rules[0].get("importAsLocal"):
-            hosts = ", ".join(entry.hostname for entry in listed if entry.exported_name.startswith(f"{name}."))
-            seen = hosts or "importAsLocal"
-            return look.broken("import-as-local", seen, service=name, seen=seen, expected=wanted)
-        if not any(entry.hostname == wanted for entry in listed):
-            seen = f"{name} is not listed, only: {', '.join(map(str, listed)) or 'nothing'}"
-            return look.broken("not-imported-yet", seen, service=name)
-    return look.ok(", ".join(map(str, listed)))
-
-
-def _exports(rule: Object, namespace: str, name: str) -> bool:
-    """Whether an export rule takes a service; of a label selector only the namespace is looked at."""
-    selector = rule.get("nameSelector") or {}
-    if rule.get("type") == "LabelSelector":
-        return (rule.get("labelSelector") or {}).get("namespace") in (None, "", "*", namespace)
-    return rule.get("type") == "NameSelector" and _takes(selector, namespace, name)
-
-
-def _imports(rule: Object, namespace: str, name: str) -> bool:
-    """Whether an import rule takes an exported name."""
-    return rule.get("type") == "NameSelector" and _takes(rule.get("nameSelector") or {}, namespace, name)
-
-
-def _takes(selector: Object, namespace: str, name: str) -> bool:
-    return selector.get("namespace") in (None, "", "*", namespace) and selector.get("name") in (None, "", "*", name)
-
-
-def _rules(found: Object, field: str) -> str:
-    shown = []
-    for rule in found["spec"].get(field) or []:
-        selector = rule.get("nameSelector") or rule.get("labelSelector") or {}
-        shown.append(f"{rule.get('type')} {selector.get('namespace') or '*'}/{selector.get('name') or '*'}")
-    return ", ".join(shown) or "none"

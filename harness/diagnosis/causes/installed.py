@@ -1,0 +1,89 @@
+"""What is installed: APIs, control planes, membership, gateways, addresses."""
+
+from __future__ import annotations
+
+from harness.diagnosis.causes.cause import Cause
+
+CAUSES: dict[str, Cause] = {
+    # API, control plane, membership
+    "api-unreachable": Cause(
+        "The API server of {mesh} does not answer: {detail}.",
+        "Check the address in the kubeconfig, the network and the proxy settings.",
+    ),
+    "api-unauthorized": Cause(
+        "The credentials for the cluster of {mesh} are not accepted.", "Log in again, or renew the kubeconfig's token."
+    ),
+    "api-failing": Cause(
+        "The API server of {mesh} fails some requests: {detail}.",
+        "Look at the API server and its webhooks: overload, a restart, or a broken load balancer before it.",
+    ),
+    "crds-missing": Cause(
+        "{mesh} does not serve {kind}: there is no OpenShift Service Mesh 2.1 to 2.6 with a control plane.",
+        "Install the operator and create a ServiceMeshControlPlane; OSSM 3 has no federation resources.",
+    ),
+    "control-plane-missing": Cause(
+        "{mesh} has no ServiceMeshControlPlane {name}.", "Create it, or run the suite without --federation-adopt."
+    ),
+    "control-plane-not-ready": Cause(
+        "Control plane {name} of {mesh} is not Ready: {detail}.",
+        "See its conditions and readiness.components, and the events and pods of the components it waits for.",
+    ),
+    "istiod-down": Cause(
+        "No pod of {istiod} runs in {mesh}: its statuses are frozen and its proxies get no changes.",
+        "Scale Deployment {istiod} up and see why its pods do not start (events, image, quota).",
+    ),
+    "namespace-not-member": Cause(
+        "Namespace {namespace} is not a configured member of {mesh}: {detail}.",
+        "Add it to ServiceMeshMemberRoll default in {system}; if it is pending, see whether it exists and whose it is.",
+    ),
+    # Peer and gateways
+    "peer-missing": Cause(
+        "{mesh} has no ServiceMeshPeer {name} in its control plane namespace {system}{detail}.",
+        "Create it there: istiod reads peers only in its own namespace.",
+    ),
+    "ingress-gateway-missing": Cause(
+        "The peer object of {mesh} names ingress gateway {gateway}, which {mesh} does not have.",
+        "gateways.ingress.name is a gateway of {mesh} itself: name {expected}, or add {gateway} to the control plane.",
+    ),
+    "egress-gateway-missing": Cause(
+        "The peer object of {mesh} names egress gateway {gateway}, which {mesh} does not have.",
+        "gateways.egress.name is a gateway of {mesh} itself: name {expected}, or add {gateway} to the control plane.",
+    ),
+    "gateway-port-missing": Cause(
+        "Service {gateway} of {mesh} lacks port {port}.",
+        "Give the gateway both ports, 8188 (discovery) and 15443 (tls), in the ServiceMeshControlPlane.",
+    ),
+    "gateway-down": Cause(
+        "Gateway {gateway} of {mesh} has no ready pod.",
+        "Scale Deployment {gateway} up and see why its pods do not start (events, image, quota).",
+    ),
+    "network-view-wrong": Cause(
+        "Egress gateway {gateway} of {mesh} asks for network view {seen}, but the peer's network is {expected}.",
+        "Set requestedNetworkView: [{expected}] for it in the ServiceMeshControlPlane.",
+    ),
+    # Addresses
+    "address-missing": Cause(
+        "The peer object of {mesh} has no address of {peer}.",
+        "Put the address of {peer}'s federation ingress into spec.remote.addresses ({expected}).",
+    ),
+    "address-unresolvable": Cause(
+        "{address}, by which {mesh} looks for {peer}, does not resolve.",
+        "Correct spec.remote.addresses; {peer}'s federation ingress is at {expected}.",
+    ),
+    "address-unreachable": Cause(
+        "{mesh} looks for {peer} at {address}, where its gateway does not answer: {detail}.",
+        "Correct spec.remote.addresses ({peer}'s federation ingress is at {expected}), or open the way to it.",
+    ),
+    "address-pending": Cause(
+        "The federation ingress {gateway} of {mesh} has no address from outside.",
+        "Wait for its load balancer, or make the Service a NodePort and set the peer's ports.",
+    ),
+    "wrong-discovery-port": Cause(
+        "{mesh} asks {peer} for its services on port {port}; {peer}'s gateway listens on {expected}.",
+        "Set spec.remote.discoveryPort of the ServiceMeshPeer in {mesh} to {expected}.",
+    ),
+    "wrong-service-port": Cause(
+        "{mesh} sends requests for {peer}'s services to port {port}; {peer}'s gateway listens on {expected}.",
+        "Set spec.remote.servicePort of the ServiceMeshPeer in {mesh} to {expected}.",
+    ),
+}

@@ -1,0 +1,94 @@
+"""A provisioned federation on a lab of its own, whose objects can be changed for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from harness.cluster import Cluster
+from harness.entry import productpage_entry, wait_for_stars
+from harness.envoy import Proxy
+from harness.kinds import Kind
+from harness.mesh import MESH2, Federation
+from harness.peering import remote_problems, watch_problems
+from harness.progress import Progress
+from harness.provision import Provisioner
+from harness.waiting import wait_for
+from selftests.support.lab import start_lab, stop_lab
+
+
+class Meshes:
+    """Both clusters, what was provisioned in them, and productpage's URL."""
+
+    def __init__(self, clusters: dict[str, Cluster], federation: Federation, url: str) -> None:
+        self.clusters, self.federation, self.url = clusters, federation, url
+
+    @contextlib.contextmanager
+    def changed(self, mesh: str, kind: Kind, name: str, namespace: str, spec: dict[str, Any]) -> Iterator[None]:
+        """With `spec` merged into one object, until the block ends."""
+        cluster = self.clusters[mesh]
+        before = cluster.get(kind, name, namespace)["spec"]
+        cluster.patch(kind, name, namespace, {"spec": spec})
+        try:
+            yield
+        finally:
+            cluster.patch(kind, name, namespace, {"spec": {key: before.get(key) for key in spec}})
+
+    def reviews(self) -> Proxy:
+        """The sidecar that calls ratings."""
+        pods = self.federation.mesh2.running_pods("mesh2-bookinfo", "app=reviews,version=v3")
+        return Proxy(self.clusters["mesh2"], "mesh2-bookinfo", pods[0]["metadata"]["name"])
+
+    @contextlib.contextmanager
+    def added(self, mesh: str, kind: Kind, name: str, spec: dict[str, Any]) -> Iterator[None]:
+        """With one object more in the application's namespace, until the block ends."""
+        cluster, namespace = self.clusters[mesh], f"{mesh}-bookinfo"
+        metadata = {"name": name, "namespace": namespace}
+        cluster.create({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec})
+        try:
+            yield
+        finally:
+            cluster.delete(kind, name, namespace)
+
+    def settle(self) -> None:
+        """Until no gateway drains an old listener, which would cut a watch, and both watches are connected."""
+        for mesh in self.federation.meshes:
+            pod = mesh.gateway_pods(mesh.ingress_gateway)[0]["metadata"]["name"]
+            proxy = Proxy(mesh.cluster, mesh.system_namespace, pod)
+            until(f"{mesh.ingress_gateway} to drain its old listeners", partial(drained, proxy), 30)
+        for mesh in self.federation.meshes:
+            other = self.federation.peer_of(mesh)
+            problems = {**watch_problems(mesh, lambda: datetime.now(UTC)), **remote_problems(mesh, other)}
+            assert not any(problems.values()), problems
+
+
+@contextlib.contextmanager
+def provisioned() -> Iterator[Meshes]:
+    """A lab with everything in it, settled."""
+    lab = start_lab()
+    with contextlib.ExitStack() as stack:
+        stack.callback(stop_lab, lab)
+        clusters = {name: Cluster(name, lab.directory / name / "admin.kubeconfig") for name in ("mesh1", "mesh2")}
+        for cluster in clusters.values():
+            stack.callback(cluster.close)
+        federation = Provisioner(clusters, "diagnosis", Progress(io.StringIO(), live=False)).run()
+        entry = productpage_entry(clusters["mesh2"], MESH2, stack)
+        assert wait_for_stars(entry, federation.mesh2) == ""
+        found = Meshes(clusters, federation, entry.productpage_url)
+        found.settle()
+        yield found
+
+
+def until(what: str, true: Callable[[], bool], seconds: float = 20) -> None:
+    """Waits for what is not an object of the API."""
+    wait_for(what, lambda: (true() or None, "not yet"), seconds)
+
+
+def drained(proxy: Proxy) -> bool:
+    """Whether no connection goes on by a listener that was replaced."""
+    return not re.search(r": [1-9]", proxy.request("GET", "stats?filter=listener_manager.total_.*_draining"))
