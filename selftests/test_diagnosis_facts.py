@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -108,6 +109,10 @@ def peer_of(recorded: Recorded, mesh: str) -> Any:
     return answers[f"{_FEDERATION}/{mesh}-system/servicemeshpeers"]["items"][0]
 
 
+def lock_of(recorded: Recorded) -> Any:
+    return recorded.mesh1["/api/v1/namespaces/mesh1-system/configmaps/servicemesh-federation"]["metadata"]
+
+
 def test_the_captured_federation_has_these_links_in_order(recorded: Recorded) -> None:
     with recorded.facts() as (facts, _):
         links = [*(gateways(mesh) for mesh in facts.meshes), exports(facts), imports(facts)]
@@ -130,6 +135,64 @@ def test_a_name_that_only_the_runner_cannot_resolve_is_no_break_while_the_watch_
     with recorded.facts() as (facts, _):
         link = addresses(facts, facts.mesh2)
     assert (link.state, link.cause, link.side) == (State.BROKEN, "address-unresolvable", "mesh2")
+
+
+def test_two_peers_at_one_ingress_gateway(recorded: Recorded) -> None:
+    peers = recorded.mesh1[f"{_FEDERATION}/mesh1-system/servicemeshpeers"]["items"]
+    third = copy.deepcopy(peers[0])
+    third["metadata"]["name"] = "mesh3"
+    third["spec"]["gateways"]["ingress"]["name"] = "mesh3-ingress"
+    peers.append(third)
+    with recorded.facts() as (facts, _):
+        assert gateways(facts.mesh1).state is State.OK, "an egress gateway may be shared"
+    third["spec"]["gateways"]["ingress"]["name"] = "mesh2-ingress"
+    with recorded.facts() as (facts, _):
+        link = gateways(facts.mesh1)
+    assert (link.cause, link.side) == ("ingress-shared", "mesh1")
+    assert "mesh2, mesh3" in link.sentence
+
+
+def test_a_service_that_also_selects_another_gateway_gives_the_egress_no_other_identity(recorded: Recorded) -> None:
+    services = recorded.mesh2["/api/v1/namespaces/mesh2-system/services"]["items"]
+    egress = next(service for service in services if service["metadata"]["name"] == "mesh1-egress")
+    egress["spec"]["selector"] = {"istio": "egressgateway"}
+    with recorded.facts() as (facts, _):
+        link = gateways(facts.mesh2)
+        identity = facts.mesh2.egress_identity()
+    assert (link.cause, link.side) == ("gateway-selects-others", "mesh2")
+    assert "istio-egressgateway-" in link.sentence
+    assert identity == "mesh2.local/ns/mesh2-system/sa/mesh1-egress-service-account"
+
+
+def test_statuses_that_nobody_writes(recorded: Recorded) -> None:
+    listed = recorded.mesh1[f"{_FEDERATION}/mesh1-system/exportedservicesets"]["items"]
+    del listed[0]["status"]
+    annotations = lock_of(recorded)["annotations"]
+    (key,) = annotations
+    record = json.loads(annotations[key])
+    record["renewTime"] = recorded.now.isoformat()
+    for change, cause in (
+        ({}, "not-exported-yet"),
+        ({"holderIdentity": "istiod-fed-export-gone"}, "leader-missing"),
+        ({"renewTime": (recorded.now - timedelta(minutes=5)).isoformat()}, "leader-missing"),
+        ({"holderIdentity": ""}, "leader-missing"),
+    ):
+        annotations[key] = json.dumps({**record, **change})
+        with recorded.facts() as (facts, _):
+            link = exports(facts)
+        assert (link.cause, link.side) == (cause, "mesh1"), link.seen
+    # Without a status of the peer istiod has not got that far: it is not the lock.
+    del peer_of(recorded, "mesh1")["status"]
+    with recorded.facts() as (facts, _):
+        assert exports(facts).cause == "not-exported-yet"
+
+
+def test_an_import_set_that_nobody_writes(recorded: Recorded) -> None:
+    del recorded.mesh2[f"{_FEDERATION}/mesh2-system/importedservicesets"]["items"][0]["status"]
+    del recorded.mesh2["/api/v1/namespaces/mesh2-system/configmaps/servicemesh-federation"]
+    with recorded.facts() as (facts, _):
+        link = imports(facts)
+    assert (link.cause, link.side) == ("leader-missing", "mesh2")
 
 
 def test_policies_that_may_be_to_blame_are_named(recorded: Recorded) -> None:

@@ -33,6 +33,7 @@ _SYSTEM = (
 )
 _APP = (kinds.POD, kinds.SERVICE, kinds.ENDPOINTS, kinds.VIRTUAL_SERVICE, kinds.DESTINATION_RULE)
 ROOT_KEY = "root-cert.pem"
+_GATEWAY_LABEL = "service.istio.io/canonical-name"  # by which federation selects gateways, whatever Services do
 
 
 class MeshFacts:
@@ -143,7 +144,14 @@ class MeshFacts:
         return self.running(self.system, {"app": "istiod", "istio.io/rev": self.names.control_plane})
 
     def gateway_pods(self, gateway: str) -> Objects:
-        """Running pods behind a gateway's Service; [] where there is no such Service."""
+        """Running pods of a gateway that its Service selects; [] where there is no such Service."""
+        return [pod for pod in self._behind(gateway) if _gateway_of(pod) in ("", gateway)]
+
+    def strays(self, gateway: str) -> Objects:
+        """Running pods that a gateway's Service selects although they are another gateway's."""
+        return [pod for pod in self._behind(gateway) if _gateway_of(pod) not in ("", gateway)]
+
+    def _behind(self, gateway: str) -> Objects:
         service = self.find(kinds.SERVICE, gateway)
         return self.running(self.system, service["spec"].get("selector") or {}) if service else []
 
@@ -151,7 +159,7 @@ class MeshFacts:
         return self.running(self.app, {"app": app, "version": version} if version else {"app": app})
 
     def egress_identity(self) -> str:
-        """`<trust domain>/ns/<namespace>/sa/<service account>` of the egress gateway, as the peer must admit it."""
+        """`<trust domain>/ns/<namespace>/sa/<service account>` of the egress gateway, as its objects say it."""
         gateway = self.gateway("egress")
         pods = self.gateway_pods(gateway)
         account = (pods[0]["spec"].get("serviceAccountName") if pods else "") or self.names.service_account(gateway)
@@ -163,6 +171,10 @@ class MeshFacts:
         pods = self.gateway_pods(gateway)
         account = (pods[0]["spec"].get("serviceAccountName") if pods else "") or self.names.service_account(gateway)
         return f"{self.trust_domain()}/ns/{self.system}/sa/{account}"
+
+
+def _gateway_of(pod: Object) -> str:
+    return (pod["metadata"].get("labels") or {}).get(_GATEWAY_LABEL, "")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from harness.diagnosis.model import Link, Look
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
 from harness.provision import condition_true
 from harness.status import ControlPlaneStatus, MemberRollStatus
-from harness.transport import ClusterError, Forbidden, NotFound, Unauthorized, Unreachable
+from harness.transport import ClusterError, Forbidden, NotFound, Object, Unauthorized, Unreachable
 
 _ASKED = 12
 _TOLERATED = 1
@@ -94,7 +94,8 @@ def peer(mesh: MeshFacts) -> Link:
 
 
 def gateways(mesh: MeshFacts) -> Link:
-    """Both gateways that the peer object names exist in this mesh, with both ports and a ready pod."""
+    """Both gateways that the peer object names exist in this mesh, with both ports and a ready pod; they are the
+    peer's alone, and their Services select no other pods."""
     look = Look("gateways", mesh.names.name, f"Services, Deployments and pods in {mesh.system}")
     seen = []
     for direction in ("egress", "ingress"):
@@ -108,11 +109,23 @@ def gateways(mesh: MeshFacts) -> Link:
         for port in (DISCOVERY_PORT, SERVICE_PORT):
             if port not in ports:
                 return look.broken("gateway-port-missing", f"{name} has {sorted(ports)}", gateway=name, port=port)
+        if strays := [pod["metadata"]["name"] for pod in mesh.strays(name)]:
+            pods = ", ".join(strays)
+            return look.broken("gateway-selects-others", f"{name} also selects {pods}", gateway=name, pods=pods)
         ready = [pod for pod in mesh.gateway_pods(name) if condition_true(pod, "Ready")]
         if not ready:
             return look.broken("gateway-down", f"{name}: no ready pod", gateway=name)
         seen.append(f"{name}: {len(ready)} ready")
+    # Two peers at one egress gateway get along.
+    if others := [obj["metadata"]["name"] for obj in mesh.all(kinds.PEER) if _shares_ingress(mesh, obj)]:
+        name, detail = mesh.gateway("ingress"), ", ".join([mesh.names.peer, *others])
+        return look.broken("ingress-shared", f"{name} serves {detail}", gateway=name, detail=detail)
     return look.ok(", ".join(seen))
+
+
+def _shares_ingress(mesh: MeshFacts, peer: Object) -> bool:
+    named = ((peer["spec"].get("gateways") or {}).get("ingress") or {}).get("name")
+    return peer["metadata"]["name"] != mesh.names.peer and named == mesh.gateway("ingress")
 
 
 def network_view(mesh: MeshFacts) -> Link:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from harness import kinds
 from harness.diagnosis.facts import Facts, MeshFacts
+from harness.diagnosis.leader import missing_writer
 from harness.diagnosis.model import Link, Look
 from harness.peering import CLUSTER_DOMAIN, SHARED, exported_name
-from harness.status import ServiceEntry, exported_services, imported_services
-from harness.transport import Object
+from harness.status import PeerStatus, ServiceEntry, exported_services, imported_services
+from harness.transport import ClusterError, Object
 
 
 def _sets(mesh: MeshFacts, kind: kinds.Kind) -> tuple[Object | None, str]:
     """The set that belongs to the peer, and the names of those that do not."""
     others = [obj["metadata"]["name"] for obj in mesh.all(kind) if obj["metadata"]["name"] != mesh.names.peer]
     return mesh.find(kind, mesh.names.peer), f", only {', '.join(others)}" if others else ""
+
+
+def _unwritten(look: Look, mesh: MeshFacts) -> Link | None:
+    """The link where a set has no status because nobody writes any: istiod's pods still write that of the peer."""
+    if not mesh.peer or not PeerStatus.of(mesh.peer).views:
+        return None
+    with contextlib.suppress(ClusterError):
+        if reason := missing_writer(mesh):
+            return look.broken("leader-missing", f"it has no status; {reason}", detail=reason, istiod=mesh.names.istiod)
+    return None
 
 
 def exports(facts: Facts) -> Link:
@@ -28,6 +41,8 @@ def exports(facts: Facts) -> Link:
         ServiceEntry(exported_name(name, mesh.names.peer), f"{name}.{mesh.app}.svc.{CLUSTER_DOMAIN}") for name in SHARED
     ]
     listed = exported_services(found)
+    if listed is None and (unwritten := _unwritten(look, mesh)):
+        return unwritten
     for name, entry in zip(SHARED, wanted, strict=True):
         if not any(_exports(rule, mesh.app, name) for rule in found["spec"].get("exportRules") or []):
             rules = _rules(found, "exportRules")
@@ -53,6 +68,8 @@ def imports(facts: Facts) -> Link:
         values = {"name": mesh.names.peer, "system": mesh.system, "detail": detail}
         return look.broken("import-set-misnamed", f"there is none{detail}", **values)
     listed = imported_services(found)
+    if listed is None and (unwritten := _unwritten(look, mesh)):
+        return unwritten
     listed = listed or ()
     for name in SHARED:
         wanted = f"{name}.{mesh.app}.svc.{mesh.names.peer}-imports.local"

@@ -57,6 +57,15 @@ CAUSES: dict[str, Cause] = {
         "Gateway {gateway} of {mesh} has no ready pod.",
         "Scale Deployment {gateway} up and see why its pods do not start (events, image, quota).",
     ),
+    "gateway-selects-others": Cause(
+        "Service {gateway} of {mesh} also selects pods of other gateways ({pods}): some connections go astray.",
+        "Give the gateway's Service a label of its own in the ServiceMeshControlPlane, such as "
+        "federation.maistra.io/ingress-for or egress-for.",
+    ),
+    "ingress-shared": Cause(
+        "ServiceMeshPeers {detail} of {mesh} share ingress gateway {gateway}: each one's policy denies the others.",
+        "Give every peer an ingress gateway of its own in the ServiceMeshControlPlane, and name it in the peer.",
+    ),
     "network-view-wrong": Cause(
         "Egress gateway {gateway} of {mesh} asks for network view {seen}, but the peer's network is {expected}.",
         "Set requestedNetworkView: [{expected}] for it in the ServiceMeshControlPlane.",

@@ -148,6 +148,10 @@ CAUSES: dict[str, Cause] = {
         "{mesh} also exports {service}, which was not asked for.",
         "Narrow the export rules: {peer} can call everything they match.",
     ),
+    "leader-missing": Cause(
+        "Nobody writes the statuses of {mesh}'s exports and imports: {detail}.",
+        "Restart {istiod}: one of its pods has to take the lock.",
+    ),
     "not-exported-yet": Cause(
         "{mesh}'s ExportedServiceSet {name} has no status.",
         "Its istiod has not written any: see istiod's log, scope federation.",
