@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.cluster import Cluster
 
 Json = dict[str, Any]
+_SPIFFE = "spiffe://"
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,13 @@ def _log_paths(node: Any) -> Iterator[str]:
             yield from _log_paths(value)
 
 
+def identities_of(certs: Json) -> set[str]:
+    """SPIFFE ids, without their scheme, of the certificates a proxy holds for itself, from the answer of `/certs`."""
+    chains = [entry for held in certs.get("certificates", []) for entry in held.get("cert_chain", [])]
+    names = {name.get("uri", "") for entry in chains for name in entry.get("subject_alt_names", [])}
+    return {name.removeprefix(_SPIFFE) for name in names if name.startswith(_SPIFFE)}
+
+
 @dataclass(frozen=True)
 class Proxy:
     """One Envoy behind `pilot-agent request`, by exec in its pod. Every call may raise ClusterError."""
@@ -236,6 +244,10 @@ class Proxy:
     def endpoints(self) -> dict[str, tuple[Endpoint, ...]]:
         """Endpoints per cluster, with their health."""
         return endpoints_of(json.loads(self.request("GET", "clusters?format=json")))
+
+    def identities(self) -> set[str]:
+        """Who the proxy can prove to be now, `<trust domain>/ns/<namespace>/sa/<service account>`."""
+        return identities_of(json.loads(self.request("GET", "certs")))
 
     def write_logs(self) -> None:
         """Makes Envoy write its buffered access log at once instead of within 10 s."""

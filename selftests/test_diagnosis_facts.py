@@ -19,6 +19,7 @@ from harness.diagnosis import State
 from harness.diagnosis.addresses import addresses
 from harness.diagnosis.facts import Facts, read_facts
 from harness.diagnosis.installed import gateways
+from harness.diagnosis.path import PathLook
 from harness.diagnosis.policies import (
     authorization_policies,
     covers,
@@ -29,6 +30,8 @@ from harness.diagnosis.policies import (
     selects,
 )
 from harness.diagnosis.sets import exports, imports
+from harness.diagnosis.trust import client_id
+from harness.envoy import identities_of
 from selftests.support.recorded_api import RecordedApi, items, refused
 
 Load = Callable[[str], Any]
@@ -156,12 +159,13 @@ def test_a_service_that_also_selects_another_gateway_gives_the_egress_no_other_i
     services = recorded.mesh2["/api/v1/namespaces/mesh2-system/services"]["items"]
     egress = next(service for service in services if service["metadata"]["name"] == "mesh1-egress")
     egress["spec"]["selector"] = {"istio": "egressgateway"}
-    with recorded.facts() as (facts, _):
+    with recorded.facts() as (facts, pool):
         link = gateways(facts.mesh2)
-        identity = facts.mesh2.egress_identity()
+        identity = client_id(facts, facts.mesh1, PathLook(facts, pool))
     assert (link.cause, link.side) == ("gateway-selects-others", "mesh2")
     assert "istio-egressgateway-" in link.sentence
-    assert identity == "mesh2.local/ns/mesh2-system/sa/mesh1-egress-service-account"
+    assert identity.state is State.OK, identity.seen
+    assert "its certificate could not be read" in identity.seen, "where it is from is said"
 
 
 def test_statuses_that_nobody_writes(recorded: Recorded) -> None:
@@ -255,3 +259,11 @@ def test_label_selectors_and_hosts_of_rules() -> None:
     assert other_tls({"trafficPolicy": {"portLevelSettings": [{"tls": {"mode": "SIMPLE"}}]}})
     assert not other_tls({"trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}})
     assert not other_tls({})
+
+
+def test_who_a_proxy_can_prove_to_be() -> None:
+    uri = "spiffe://mesh2.local/ns/mesh2-system/sa/mesh1-egress-service-account"
+    held = {"cert_chain": [{"subject_alt_names": [{"uri": uri}, {"dns": "x"}]}], "ca_cert": [{"subject_alt_names": []}]}
+    certs = {"certificates": [held, held, {"ca_cert": [{"subject_alt_names": [{"uri": "spiffe://other"}]}]}]}
+    assert identities_of(certs) == {uri.removeprefix("spiffe://")}
+    assert identities_of({}) == set()

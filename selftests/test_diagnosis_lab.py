@@ -46,6 +46,8 @@ def test_a_healthy_federation_has_every_link_in_order(meshes: Meshes) -> None:
     found = diagnose(meshes.clusters)
     assert [str(link) for link in found.links if link.state is not State.OK] == []
     assert (found.state, found.cause, found.side) == (State.OK, "", "")
+    identities = [link.seen for link in found.links if link.name == "clientID"]
+    assert all("by the certificate it holds" in seen for seen in identities), identities
     assert len({(link.name, link.side) for link in found.links}) == len(found.links) > 30
     said = command(meshes, "--json")
     assert said.returncode == 0, said.stdout + said.stderr

@@ -44,6 +44,7 @@ class PathLook:
             (mesh.names.name, direction): pool.submit(self._gateway_logs_of, mesh, direction)
             for mesh, direction in ((facts.mesh1, "ingress"), (mesh2, "egress"))
         }
+        self._identities = {mesh.names.name: pool.submit(self._identities_of, mesh) for mesh in facts.meshes}
         self._probes = pool.submit(self._send)
         self._lines: dict[str, Future[list[AccessLine]]] = {
             "reviews": pool.submit(self._read, mesh2, lambda: mesh2.app_pods("reviews", "v3"), "reviews"),
@@ -70,6 +71,9 @@ class PathLook:
         if not pods:
             raise NotFound(mesh.names.name, f"ask {mesh.gateway(direction)}", "it has no running pod")
         return ask(Proxy(mesh.cluster, mesh.system, pods[0]["metadata"]["name"]))
+
+    def _identities_of(self, mesh: MeshFacts) -> set[str]:
+        return self._of_gateway(mesh, "egress", Proxy.identities)
 
     def _gateway_logs_of(self, mesh: MeshFacts, direction: str) -> set[str]:
         return self._of_gateway(mesh, direction, lambda proxy: access_log_paths(proxy.config_dump("dynamic_listeners")))
@@ -104,6 +108,10 @@ class PathLook:
     def gateway_logging(self, mesh: MeshFacts, direction: str) -> set[str]:
         """Where mesh2's `egress` or mesh1's `ingress` gateway writes its access log."""
         return self._gateway_logging[mesh.names.name, direction].result()
+
+    def egress_identities(self, mesh: MeshFacts) -> set[str]:
+        """Who the egress gateway of a mesh can prove to be, by the certificates it holds."""
+        return self._identities[mesh.names.name].result()
 
     # What was sent, and logged
 

@@ -93,7 +93,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         *both("root of the peer", trust.held_root),
         _Step("trust domains", "both", partial(trust.trust_domains, facts)),
         *both("trust domain of the peer", trust.peer_trust_domain),
-        *both("clientID", trust.client_id),
+        *both("clientID", partial(trust.client_id, path=path)),
         *both("chain shown", trust.shown_chain),
         *each("watch", partial(watches.watch, path=path)),
         _Step("exports", "mesh1", partial(sets.exports, facts)),

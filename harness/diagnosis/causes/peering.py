@@ -34,7 +34,7 @@ CAUSES: dict[str, Cause] = {
         "Set spec.security.trustDomain of the ServiceMeshPeer in {mesh} to {expected}.",
     ),
     "wrong-client-id": Cause(
-        "{mesh} admits {seen}, but {peer}'s egress gateway is {expected}.",
+        "{mesh} admits {seen}, but {peer}'s egress gateway is {expected} ({detail}).",
         "Set spec.security.clientID of the ServiceMeshPeer in {mesh} to {expected}; for exports to follow, make the "
         "peer anew or restart istiod.",
     ),
