@@ -22,6 +22,7 @@ from harness.diagnosis.model import Diagnosis, Look, State
 from harness.diagnosis.stops import NO_POLICY, Failure, Stop, connection_failure, denial
 from harness.diagnosis.watches import watch_stop
 from harness.envoy import AccessLine, parse_access_line
+from harness.versions import behaviour
 
 Load = Callable[[str], Any]
 IMPORTS, EXPORTS = ".mesh1-imports.local", ".mesh2-exports.local"
@@ -29,6 +30,7 @@ SSL, DENIED = "SSL_routines:OPENSSL_internal", "rbac_access_denied_matched_polic
 IMPORTED = "ratings.mesh2-bookinfo.svc.mesh1-imports.local"
 LOCAL = "ratings.mesh2-bookinfo.svc.cluster.local"
 BOUND = timedelta(minutes=7)
+NC = behaviour("2.1.6").unknown_cluster  # whose captures have the newer flag
 EGRESS = "10.202.0.18"  # its pod's address in most captures
 
 
@@ -56,24 +58,40 @@ def test_a_healthy_path_stops_nowhere(observed: Load) -> None:
     assert all((egress, ingress, calls)), "nothing captured proves nothing"
     assert egress_stop(egress, IMPORTS) is None
     assert ingress_stop(ingress, EXPORTS) is None
-    assert client_stop(calls, IMPORTS, [EGRESS]) is None
+    assert client_stop(calls, IMPORTS, [EGRESS], NC) is None
     assert application_stops(calls) == {}
 
 
 @pytest.mark.parametrize("fault", ["split-unknown-host", "import-rule-nomatch"])
 def test_a_route_to_a_host_that_no_proxy_knows(observed: Load, fault: str) -> None:
-    stop = client_stop(captured(observed, fault, "reviews-outbound"), IMPORTS, [EGRESS])
+    stop = client_stop(captured(observed, fault, "reviews-outbound"), IMPORTS, [EGRESS], NC)
     assert stop
     assert (stop.cause, stop.detail) == ("unknown-host", "cluster_not_found")
 
 
+@pytest.mark.parametrize(
+    ("version", "flag", "details", "cause"),
+    [
+        ("2.1.6", "NR", "cluster_not_found", "unknown-host"),
+        ("2.1.6", "NR", "route_not_found", "call-without-route"),
+        ("2.4.7", "NC", "cluster_not_found", "unknown-host"),
+        ("2.4.7", "NR", "route_not_found", "call-without-route"),
+    ],
+)
+def test_no_route_and_a_route_to_nowhere_are_told_apart_in_every_version(version, flag, details, cause) -> None:
+    line = AccessLine(**{**call(LOCAL, flag, "", "-").__dict__, "response_code_details": details})
+    stop = client_stop([line], IMPORTS, [EGRESS], behaviour(version).unknown_cluster)
+    assert stop
+    assert stop.cause == cause
+
+
 def test_an_egress_gateway_that_is_gone_is_noticed_by_the_calling_sidecar(observed: Load) -> None:
     calls = captured(observed, "egress-down-import", "reviews-outbound")
-    stop = client_stop(calls, IMPORTS, [])
+    stop = client_stop(calls, IMPORTS, [], NC)
     assert stop
     assert (stop.cause, stop.about) == ("egress-endpoint-stale", "10.202.0.8:15443")
     # The same lines while a pod of the gateway is at that address: something is in between.
-    there = client_stop(calls, IMPORTS, ["10.202.0.8"])
+    there = client_stop(calls, IMPORTS, ["10.202.0.8"], NC)
     assert there
     assert (there.cause, there.about) == ("egress-data-path-blocked", "10.202.0.8:15443")
 
@@ -85,7 +103,7 @@ def test_an_egress_gateway_that_is_gone_is_noticed_by_the_calling_sidecar(observ
 def test_a_connection_that_the_other_mesh_refuses_is_told_by_the_egress_gateway(
     observed: Load, fault: str, address: str
 ) -> None:
-    assert client_stop(captured(observed, fault, "reviews-outbound"), IMPORTS, [EGRESS]) is None, (
+    assert client_stop(captured(observed, fault, "reviews-outbound"), IMPORTS, [EGRESS], NC) is None, (
         "reviews only sees a closed connection"
     )
     stop = egress_stop(captured(observed, fault, "mesh2-egress"), IMPORTS)
@@ -112,7 +130,7 @@ def test_a_missing_mongodb_route_only_fails_ratings_of_mesh2(observed: Load) -> 
 @pytest.mark.parametrize("fault", ["wrong-clientid-export", "istiod-export-down", "unreachable-address-import"])
 def test_what_stops_discovery_does_not_stop_requests(observed: Load, fault: str) -> None:
     calls = captured(observed, fault, "reviews-outbound")
-    assert client_stop(calls, IMPORTS, [EGRESS]) is None
+    assert client_stop(calls, IMPORTS, [EGRESS], NC) is None
     assert application_stops(calls) == {}
     assert egress_stop(captured(observed, fault, "mesh2-egress"), IMPORTS) is None
 
@@ -235,7 +253,7 @@ def call(host: str, flags: str, reason: str, upstream: str) -> AccessLine:
 def test_a_call_at_home_and_an_imported_one_fail_by_different_causes(
     host: str, flags: str, reason: str, upstream: str, cause: str | None
 ) -> None:
-    stop = client_stop([call(host, flags, reason, upstream)], IMPORTS, [EGRESS])
+    stop = client_stop([call(host, flags, reason, upstream)], IMPORTS, [EGRESS], NC)
     assert (stop and stop.cause) == cause
     if stop and cause == "backend-down":
         assert stop.about == LOCAL

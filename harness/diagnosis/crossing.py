@@ -27,7 +27,7 @@ def calls(facts: Facts, path: PathLook) -> Link:
     lines = path.calls()
     gateway = mesh.gateway("egress")
     egress = {pod["status"].get("podIP", "") for pod in mesh.gateway_pods(gateway)}
-    stop = client_stop(lines, imports_of(mesh), egress)
+    stop = client_stop(lines, imports_of(mesh), egress, mesh.version().unknown_cluster)
     if stop is None:
         if not lines:
             return look.unknown("none of our requests led to a ratings call")

@@ -113,19 +113,26 @@ def _backend_stop(line: AccessLine) -> Stop | None:
     return Stop("backend-unreachable", reason_of(line), line.upstream_host) if failure is Failure.NOT_MADE else None
 
 
-def client_stop(lines: Iterable[AccessLine], imports: str, egress: Collection[str]) -> Stop | None:
+def client_stop(
+    lines: Iterable[AccessLine], imports: str, egress: Collection[str], unknown_cluster: Collection[str]
+) -> Stop | None:
     """Why ratings calls did not get beyond the calling sidecar.
 
     imports: ending of imported hosts' names, any other host is served in the calling mesh itself; egress: addresses of
-    the pods of its egress gateway now.
+    the pods of its egress gateway now; unknown_cluster: the version's flags for a route to a cluster that is not there.
     """
-    return most(stop for line in lines if (stop := _client_stop(line, imports, egress)))
+    return most(stop for line in lines if (stop := _client_stop(line, imports, egress, unknown_cluster)))
 
 
-def _client_stop(line: AccessLine, imports: str, egress: Collection[str]) -> Stop | None:
+def _client_stop(
+    line: AccessLine, imports: str, egress: Collection[str], unknown_cluster: Collection[str]
+) -> Stop | None:
     host = host_of(line.upstream_cluster)
-    if flags(line) & {"NC", "NR"}:
+    # 2.1 flags both alike; the details tell them apart.
+    if flags(line) & set(unknown_cluster) and line.response_code_details != "route_not_found":
         return Stop("unknown-host", line.response_code_details, host)
+    if flags(line) & {"NR", "NC"}:
+        return Stop("call-without-route", line.response_code_details, line.authority)
     if not host.endswith(imports):
         return _backend_stop(line)
     if "UH" in flags(line):

@@ -39,6 +39,10 @@ CAUSES: dict[str, Cause] = {
         "{name} of {mesh} sends {share} to {host}, which no sidecar knows.",
         "Correct the destination's host; the imported one is {expected}.",
     ),
+    "call-without-route": Cause(
+        "{proxy} in {mesh} has no route that fits {share} to {host}.",
+        "See which VirtualService owns the host: one whose routes match only some requests leaves the others without.",
+    ),
     "unknown-subset": Cause(
         "{name} of {mesh} sends {share} to subset {subset} of {host}, which no DestinationRule defines.",
         "Define the subset in a DestinationRule for this host, or drop it from the route.",
