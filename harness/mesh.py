@@ -75,6 +75,22 @@ MESH2 = MeshNames("mesh2", "mesh1", "fed-import")
 OTHER = {"mesh1": MESH2, "mesh2": MESH1}
 
 
+def istiod_pods(cluster: Cluster, names: MeshNames) -> list[dict]:
+    """istiod's running pods of a mesh, by name."""
+    return running_pods(cluster, names.system_namespace, f"app=istiod,istio.io/rev={names.control_plane}")
+
+
+def running_pods(cluster: Cluster, namespace: str, label_selector: str) -> list[dict]:
+    """Pods in phase Running that are not being deleted, by name."""
+    pods = cluster.list(POD, namespace, label_selector)
+    running = [
+        pod
+        for pod in pods
+        if (pod.get("status") or {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+    ]
+    return sorted(running, key=lambda pod: pod["metadata"]["name"])
+
+
 @dataclass(frozen=True)
 class IngressAddress:
     """Where the other mesh finds a federation ingress gateway; `how` says in words where the address is from."""
@@ -119,17 +135,11 @@ class Mesh(MeshNames):
 
     def istiod_pods(self) -> list[dict]:
         """istiod's running pods."""
-        return self.running_pods(self.system_namespace, f"app=istiod,istio.io/rev={self.control_plane}")
+        return istiod_pods(self.cluster, self)
 
     def running_pods(self, namespace: str, label_selector: str) -> list[dict]:
         """Pods in phase Running that are not being deleted, by name."""
-        pods = self.cluster.list(POD, namespace, label_selector)
-        running = [
-            pod
-            for pod in pods
-            if (pod.get("status") or {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
-        ]
-        return sorted(running, key=lambda pod: pod["metadata"]["name"])
+        return running_pods(self.cluster, namespace, label_selector)
 
     def gateway_pods(self, gateway: str) -> list[dict]:
         """Running pods behind a gateway's Service, by name."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from harness import kinds
-from harness.mesh import Federation, Mesh
+from harness.mesh import Federation, Mesh, MeshNames
 from harness.status import PeerStatus, ServiceEntry, exported_services, imported_services
 from harness.transport import Objects
 from harness.waiting import WaitTimeout
@@ -53,8 +53,7 @@ def watch_problems(mesh: Mesh, now: Callable[[], datetime]) -> dict[str, str]:
         return {mesh.istiod: f"{mesh.name}: no pod of {mesh.istiod} is running, so nobody keeps its status true"}
 
     def look(status: PeerStatus) -> dict[str, str]:
-        problems = {pod: status.watch_problem(pod, now(), mesh.bounds.sync_age) for pod in pods}
-        return {pod: f"{_peer(mesh)}: {problem}" for pod, problem in problems.items() if problem}
+        return _own(mesh, status, pods, now(), mesh.bounds.sync_age)
 
     return dict.fromkeys(pods, "") | _lasting(mesh, "its own watches to be connected and synced", look)
 
@@ -64,19 +63,44 @@ def remote_problems(mesh: Mesh, other: Mesh) -> dict[str, str]:
 
     '' where it is. With several istiods here a watch ends at any one of them: all their views count together.
     """
-    addresses = {pod["status"].get("podIP", ""): pod["metadata"]["name"] for pod in other.istiod_pods()}
-    if not addresses:
+    pods = other.istiod_pods()
+    if not pods:
         return {other.istiod: f"{other.name}: no pod of {other.istiod} is running, so nobody watches {mesh.name}"}
+    names = {pod["metadata"]["name"]: "" for pod in pods}
+    return names | _lasting(
+        mesh, f"the watches of {other.name} to be connected", lambda status: _remote(mesh, status, pods)
+    )
 
-    def look(status: PeerStatus) -> dict[str, str]:
-        seen = ", ".join(source or "unnamed" for source in status.connected_sources()) or "none"
-        return {
-            addresses[missing]: f"{_peer(mesh)}: {addresses[missing]} ({missing}) of {other.name} has no watch "
-            f"connected, only: {seen}"
-            for missing in status.missing_remotes(addresses)
-        }
 
-    return dict.fromkeys(addresses.values(), "") | _lasting(mesh, f"the watches of {other.name} to be connected", look)
+def unconnected(names: MeshNames, found: Objects, pods: Objects, remotes: Objects) -> list[str]:
+    """What a ServiceMeshPeer (`found`, none or one) still lacks for both directions to be connected, in lines.
+
+    pods: running istiods of its own mesh, each of which must have synced once; remotes: those of the other mesh, each
+    of which must be seen by one of ours. No running istiod is something that is lacking too.
+    """
+    if not found:
+        return [f"{_peer(names)} does not exist"]
+    status = PeerStatus.of(found[0])
+    nobody = [
+        f"no istiod of {mesh} is running" for mesh, some in ((names.name, pods), (names.peer, remotes)) if not some
+    ]
+    own = _own(names, status, [pod["metadata"]["name"] for pod in pods], datetime.now(UTC), timedelta.max)
+    return [*nobody, *own.values(), *_remote(names, status, remotes).values()]
+
+
+def _own(names: MeshNames, status: PeerStatus, pods: Sequence[str], now: datetime, bound: timedelta) -> dict[str, str]:
+    problems = {pod: status.watch_problem(pod, now, bound) for pod in pods}
+    return {pod: f"{_peer(names)}: {problem}" for pod, problem in problems.items() if problem}
+
+
+def _remote(names: MeshNames, status: PeerStatus, pods: Objects) -> dict[str, str]:
+    addresses = {pod["status"].get("podIP", ""): pod["metadata"]["name"] for pod in pods}
+    seen = ", ".join(source or "unnamed" for source in status.connected_sources()) or "none"
+    return {
+        addresses[missing]: f"{_peer(names)}: {addresses[missing]} ({missing}) of {names.peer} has no watch "
+        f"connected, only: {seen}"
+        for missing in status.missing_remotes(addresses)
+    }
 
 
 def _lasting(mesh: Mesh, what: str, look: Callable[[PeerStatus], dict[str, str]]) -> dict[str, str]:
@@ -95,8 +119,8 @@ def _lasting(mesh: Mesh, what: str, look: Callable[[PeerStatus], dict[str, str]]
     return last
 
 
-def _peer(mesh: Mesh) -> str:
-    return f"{mesh.name}: ServiceMeshPeer {mesh.system_namespace}/{mesh.peer}"
+def _peer(names: MeshNames) -> str:
+    return f"{names.name}: ServiceMeshPeer {names.system_namespace}/{names.peer}"
 
 
 def exports_of(mesh: Mesh) -> tuple[ServiceEntry, ...] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,16 +14,17 @@ from harness.cluster import Cluster, describe_objects
 from harness.entry import ingress_address, node_port_address, wait_for_name
 from harness.interrupts import undisturbed
 from harness.kinds import Kind, kind_of
-from harness.mesh import MESH1, MESH2, Federation, IngressAddress, Mesh, MeshNames
+from harness.mesh import MESH1, MESH2, OTHER, Federation, IngressAddress, Mesh, MeshNames, istiod_pods
 from harness.ownership import belongs_to_the_suite
+from harness.peering import unconnected
 from harness.progress import Progress
-from harness.status import PeerStatus, exported_services, imported_services
+from harness.status import exported_services, imported_services
 from harness.transport import Conflict, NotFound, Object, Objects
 from harness.versions import bounds
 from harness.waiting import Cancelled, WaitTimeout
 
 SHARED_SERVICES = frozenset({"ratings", "mongodb"})
-_STEPS = 7  # tasks per mesh; every one gets a thread, since they wait for each other
+_STEPS = 8  # tasks per mesh; every one gets a thread, since they wait for each other
 
 
 _NO_WAY_IN = (
@@ -116,7 +116,16 @@ class _Run:
         self.bounds = bounds(self.provisioner.version or "").settled_within(self.provisioner.patience)
 
     def start(self) -> None:
-        for step in (self.install, self.root, self.address, self.ready, self.peers, self.bookinfo, self.settle):
+        for step in (
+            self.install,
+            self.root,
+            self.address,
+            self.istiod,
+            self.ready,
+            self.peers,
+            self.bookinfo,
+            self.settle,
+        ):
             self.tasks[self.names.name, step.__name__] = self.pool.submit(self._after_start, step)
 
     def _after_start(self, step: Callable[[], Any]) -> Any:
@@ -217,6 +226,11 @@ class _Run:
             self.provisioner.unsettled += [late] if late else []
         return found
 
+    def istiod(self) -> None:
+        """istiod is available."""
+        self.result_of("install")
+        self._available(self.names.system_namespace, {self.names.istiod}, self.bounds.control_plane)
+
     def ready(self) -> None:
         """Control plane Ready, member roll configured."""
         self.result_of("install")
@@ -255,7 +269,7 @@ class _Run:
     def bookinfo(self) -> None:
         """The application, once istiod can give its pods sidecars; then until all of it is available."""
         self.result_of("install")
-        self._available(self.names.system_namespace, {self.names.istiod}, self.bounds.control_plane)
+        self.result_of("istiod")
         self.configured()
         objects = manifests.bookinfo(self.names)
         self.apply(objects)
@@ -265,40 +279,62 @@ class _Run:
         self.say("bookinfo: available")
 
     def settle(self) -> None:
-        """Until both watches are connected and the sets are as asked for; what stays undone is noted, not raised."""
+        """Until every istiod is connected and the sets are as asked for; what stays undone is noted, not raised."""
+        names, other = self.names, OTHER[self.names.name]
         self.result_of("peers")
-        names = self.names
-        watches = "the watches of both meshes to connect"
-        if self._settles(watches, kinds.PEER, _watches_connected, self.bounds.connect):
-            self.say(f"peer {names.peer}: connected")
+        # An istiod that starts late has a watch to connect too: only then all are there to be counted.
+        self.result_of("istiod")
+        self.result_of("istiod", other.name)
+        remote = self.provisioner.clusters[other.name]
+
+        def apart(found: Objects) -> list[str]:
+            return unconnected(names, found, istiod_pods(self.cluster, names), istiod_pods(remote, other))
+
+        what = "the watches of both meshes to connect"
+        self._note(what, f"peer {names.peer}: connected", kinds.PEER, apart, self.bounds.connect)
         kind, read = (kinds.EXPORTS, exported_services) if names == MESH1 else (kinds.IMPORTS, imported_services)
 
+        def missing(found: Objects) -> list[str]:
+            listed = {entry.exported_name.split(".")[0] for obj in found for entry in read(obj) or ()}
+            return [f"{service} is missing" for service in sorted(SHARED_SERVICES - listed)]
+
+        what = f"{kind} to list {', '.join(sorted(SHARED_SERVICES))}"
+        self._note(what, f"{kind}: complete", kind, missing, self.bounds.sets)
+
+    def _note(self, what: str, done: str, kind: Kind, lacking: Callable[[Objects], list[str]], timeout: float) -> None:
+        last: list[str] = []
+
         def complete(found: Objects) -> bool | None:
-            listed = [entry for obj in found for entry in read(obj) or ()]
-            return {entry.exported_name.split(".")[0] for entry in listed} >= SHARED_SERVICES or None
+            nonlocal last
+            last = lacking(found)
+            return not last or None
 
-        listed = f"{kind} to list {', '.join(sorted(SHARED_SERVICES))}"
-        if self._settles(listed, kind, complete, self.bounds.sets):
-            self.say(f"{kind}: complete")
-
-    def _settles(self, what: str, kind: Kind, until: Callable[[Objects], Any], timeout: float) -> bool:
         try:
-            self._wait(what, kind, self.names.peer, until, timeout)
+            self._wait(what, kind, self.names.peer, complete, timeout, lambda _: "; ".join(last))
         except WaitTimeout as error:
             self.provisioner.unsettled.append(str(error))
             self.say(f"gave up waiting for {what}")
-            return False
-        return True
+        else:
+            self.say(done)
 
-    def _wait(self, what: str, kind: Kind, name: str, until: Callable[[Objects], Any], timeout: float) -> Any:
+    def _wait(
+        self,
+        what: str,
+        kind: Kind,
+        name: str,
+        until: Callable[[Objects], Any],
+        timeout: float,
+        describe: Callable[[Objects], str] = describe_objects,
+    ) -> Any:
         namespace = self.names.system_namespace
         with self.provisioner.progress.waiting(self.names.name, what) as seen:
 
             def look(found: Objects) -> Any:
-                seen(describe_objects(found))
-                return until(found)
+                answer = until(found)
+                seen(describe(found))
+                return answer
 
-            return self.cluster.wait(what, kind, namespace, name=name, until=look, timeout=timeout)
+            return self.cluster.wait(what, kind, namespace, name=name, until=look, timeout=timeout, describe=describe)
 
     def _available(self, namespace: str, wanted: set[str], timeout: float) -> None:
         def missing(found: Objects) -> list[str]:
@@ -367,42 +403,3 @@ def is_current(obj: Object) -> bool:
     """Whether the status speaks of the spec as it is now."""
     observed = (obj.get("status") or {}).get("observedGeneration")
     return observed is None or observed >= obj["metadata"].get("generation", 0)
-
-
-def _watches_connected(found: Objects) -> bool | None:
-    """Both ways: the own watch has synced, and the peer watches us."""
-    views = [view for obj in found for view in PeerStatus.of(obj).views]
-    own = any(view.watch.connected and view.watch.last_full_sync for view in views)
-    return (own and any(remote.connected for view in views for remote in view.remotes)) or None
-
-
-Snapshot = dict[str, tuple[Any, ...]]
-
-
-def snapshot(clusters: Mapping[str, Cluster]) -> Snapshot:
-    """uid, generation, labels and spec of everything the scenario consists of, by mesh, kind and name.
-
-    An object that is not there is missing from it too.
-    """
-    found: Snapshot = {}
-    for names in (MESH1, MESH2):
-        for obj in manifests.scenario(names):
-            kind, meta = kind_of(obj), obj["metadata"]
-            with contextlib.suppress(NotFound):
-                now = clusters[names.name].get(kind, meta["name"], meta.get("namespace"))
-                key = f"{names.name}: {kind} {meta.get('namespace', '')}/{meta['name']}"
-                asked = now.get("spec") or now.get("data")
-                known = now["metadata"]
-                found[key] = (known["uid"], known.get("generation"), known.get("labels"), asked)
-    return found
-
-
-def changes(before: Snapshot, after: Snapshot) -> list[str]:
-    """What differs between two snapshots, one line per object and field."""
-    lines = [f"{key} is gone" for key in before.keys() - after.keys()]
-    lines += [f"{key} is new" for key in after.keys() - before.keys()]
-    for key in before.keys() & after.keys():
-        for name, old, new in zip(("uid", "generation", "labels", "spec"), before[key], after[key], strict=True):
-            if old != new:
-                lines.append(f"{key}: {name} was {old}, is {new}")
-    return sorted(lines)

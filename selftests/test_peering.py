@@ -11,8 +11,15 @@ import pytest
 from harness.dataplane import ImportedEndpoints, requests_received, server_name
 from harness.discovery import route_headers
 from harness.envoy import Endpoint
-from harness.mesh import Federation, IngressAddress, Mesh
-from harness.peering import remote_problems, set_problems, wanted_exports, wanted_imports, watch_problems
+from harness.mesh import MESH2, Federation, IngressAddress, Mesh
+from harness.peering import (
+    remote_problems,
+    set_problems,
+    unconnected,
+    wanted_exports,
+    wanted_imports,
+    watch_problems,
+)
 from harness.status import exported_services, imported_services
 from harness.waiting import WaitTimeout
 
@@ -99,6 +106,29 @@ def test_several_istiods_are_told_apart_and_their_views_count_together():
     assert "istiod-b" in own["istiod-b"]
     assert "503 gone" in own["istiod-b"]
     assert [name for name, problem in remote.items() if problem] == ["istiod-5"]
+
+
+def test_a_mesh_is_connected_when_every_istiod_of_both_sides_is_and_not_before():
+    def entry(pod: str, synced: bool, *sources: str) -> dict[str, Any]:
+        watch = {"connected": True} | ({"lastFullSync": "2026-11-22T07:27:00Z"} if synced else {})
+        return {"pod": pod, "watch": watch, "remotes": [{"source": s, "connected": True} for s in sources]}
+
+    def lacking(*entries: dict[str, Any]) -> list[str]:
+        status = {"discoveryStatus": {"active": list(entries)}}
+        return unconnected(MESH2, [{"metadata": {"name": "mesh1"}, "status": status}], pods, remotes)
+
+    pods = [pod("istiod-a"), pod("istiod-b", "10.0.0.2")]
+    remotes = [pod(f"istiod-{n}", f"10.0.0.{n}") for n in (3, 4)]
+    assert lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4"), entry("istiod-b", True)) == []
+    (problem,) = lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4"))
+    assert problem.startswith("mesh2: ServiceMeshPeer mesh2-system/mesh1: istiod istiod-b is not in discoveryStatus")
+    (problem,) = lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4"), entry("istiod-b", False))
+    assert "istiod-b: own watch is connected, but no full sync" in problem
+    (problem,) = lacking(entry("istiod-a", True, "10.0.0.3"), entry("istiod-b", True))
+    assert "istiod-4 (10.0.0.4) of mesh1 has no watch connected" in problem
+    assert unconnected(MESH2, [], pods, remotes) == ["mesh2: ServiceMeshPeer mesh2-system/mesh1 does not exist"]
+    pods = []
+    assert lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4")) == ["no istiod of mesh2 is running"]
 
 
 def test_the_captured_sets_are_exactly_what_is_asked_for(observed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pty
 import re
@@ -20,7 +21,11 @@ import pytest
 from harness import kinds, lease
 from harness.cluster import Cluster
 from harness.interrupts import ECHO_SECONDS
-from harness.provision import changes, snapshot
+from harness.mesh import MESH1
+from harness.ownership import teardown
+from harness.progress import Progress
+from harness.provision import Provisioner
+from harness.snapshot import changes, snapshot
 from harness.waiting import pause
 from selftests.support.lab import Lab, start_lab, stop_lab
 
@@ -264,6 +269,31 @@ def test_with_two_istiods_in_each_mesh_every_pod_is_judged_by_itself(start, clus
     assert len(judged) == 8
     assert len(set(judged)) == 4
     assert remains(clusters) == []
+
+
+def test_provisioning_waits_for_every_istiod_of_both_meshes_and_names_the_one_that_is_late(clusters):
+    progress = Progress(io.StringIO(), live=False)
+    try:
+        first = Provisioner(clusters, "selftest", progress, istiods=2)
+        first.run()
+        assert first.unsettled == []
+        # An istiod that runs and watches nobody: no node of the lab has it.
+        labels = {"app": "istiod", "istio.io/rev": MESH1.control_plane}
+        late = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "late", "namespace": MESH1.system_namespace}}
+        late["metadata"]["labels"] = labels
+        late["spec"] = {"nodeName": "elsewhere", "containers": [{"name": "discovery", "image": "none"}]}
+        clusters["mesh1"].create(late)
+        second = Provisioner(clusters, "selftest", progress, istiods=2, patience=2)
+        for phase, provision in (("Running", second.run), ("Failed", lambda: None)):
+            status = {"status": {"phase": phase, "podIP": "192.0.2.1"}}
+            clusters["mesh1"].patch(kinds.POD, "late", MESH1.system_namespace, status, "status")
+            provision()
+    finally:
+        teardown(clusters, "selftest", progress)
+    mesh1, mesh2 = sorted(second.unsettled)
+    assert mesh1.startswith("mesh1: waited 2 s for the watches of both meshes to connect; last seen: ")
+    assert "istiod late is not in discoveryStatus" in mesh1
+    assert "late (192.0.2.1) of mesh1 has no watch connected" in mesh2
 
 
 def test_one_cluster_given_twice_carries_both_meshes_which_meet_by_their_services_names(start, clusters, lab):
