@@ -24,6 +24,7 @@ pytest_plugins = [
     "fixtures.peering",
     "fixtures.traffic",
     "fixtures.evidence",
+    "fixtures.ending",
 ]
 
 

@@ -43,6 +43,11 @@ class Progress:
                 self._stream.write(self._lines[mesh] + "\n")
                 self._stream.flush()
 
+    def last(self, mesh: str) -> str:
+        """The last step of `mesh`, '' where there was none."""
+        with self._lock:
+            return next((text for _, name, text in reversed(self.timings) if name == mesh), "")
+
     @contextmanager
     def waiting(self, mesh: str, what: str) -> Iterator[Callable[[str], None]]:
         """Shows on a live line what is being waited for and what was seen last; plain lines only tell what happened.

@@ -62,7 +62,10 @@ class TestRecord:
 
 @dataclass
 class MeshRecord:
-    """What is known of one mesh; '' for what nobody could read, `problem` says why."""
+    """What is known of one mesh; '' for what nobody could read, `problem` says why.
+
+    reached: the last step of a provisioning that failed.
+    """
 
     name: str
     ossm: str = ""
@@ -70,7 +73,20 @@ class MeshRecord:
     kubernetes: str = ""
     server: str = ""
     ingress: str = ""
+    reached: str = ""
     problem: str = ""
+
+    @property
+    def line(self) -> str:
+        """All of it in one line for people, whatever is known."""
+        if not self.server:
+            return f"{self.name}: no cluster"
+        asked = f"OSSM {self.asked} asked for, not installed," if self.asked else "OSSM unknown"
+        text = f"{self.name}: {f'OSSM {self.ossm}' if self.ossm else asked} on {self.server}"
+        text += f" (Kubernetes {self.kubernetes})" if self.kubernetes else ""
+        text += f", ingress at {self.ingress}" if self.ingress else ""
+        text += f"; got as far as: {self.reached}" if self.reached else ""
+        return text + (f"; {self.problem.removeprefix(f'{self.name}: ')}" if self.problem else "")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""What a red run ends with on the terminal: the meshes, the split, then cause, side and remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.mesh import MESH1
+from selftests.test_report_run import Run
+from selftests.test_runs_on_clusters import ONE_TEST, clusters, lab, rest, start, until
+
+__all__ = ["clusters", "lab", "start"]
+RED = """
+import pytest
+from fixtures.evidence import DIAGNOSIS
+from harness.diagnosis import Diagnosis
+from harness.diagnosis.model import Look
+from selftests.support.reports import even, measured
+
+@pytest.mark.requirement("SPLIT-001")
+def test_split(record, summary, pytestconfig):
+    for name in ("mesh2", "mesh1"):
+        record.mesh(name).server = f"https://{name}.example"
+        record.mesh(name).ossm = "2.5.1"
+    record.measurements.append(measured(even))
+    summary.append("productpage: by NodePort")
+    link = Look("trust", "mesh1", "root").broken("namespace-not-member", "seen", namespace="n", detail="d", system="s")
+    pytestconfig.stash[DIAGNOSIS] = Diagnosis((link,))
+    raise AssertionError("no split")
+"""
+
+
+def test_a_red_run_ends_with_the_meshes_then_the_split_then_cause_side_and_remedy(tmp_path):
+    run = Run(tmp_path, RED)
+    *above, result = run.done.stdout.rstrip().splitlines()
+    assert "1 failed" in result
+    words = [line.split(" ")[0].strip("=") for line in above[-7:]]
+    assert words == ["mesh1:", "mesh2:", "The", "", "cause:", "side:", "remedy:"], above[-12:]
+    summary = above.index(next(line for line in above if "short test summary" in line))
+    assert summary < above.index("productpage: by NodePort") < above.index("mesh1: OSSM 2.5.1 on https://mesh1.example")
+
+
+def test_a_failed_provisioning_leaves_a_line_for_each_mesh_that_says_how_far_it_got(start, clusters):
+    run = start(*ONE_TEST)
+    until(run, "mesh1  control plane: applied")
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "ratings", "namespace": MESH1.app_namespace}}
+    clusters["mesh1"].create({**theirs, "spec": {"ports": [{"port": 9080}]}})
+    said = rest(run)
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, said
+    lines = said.rstrip().splitlines()
+    mesh1, mesh2, cause = (
+        next(number for number, line in enumerate(lines) if line.startswith(begin))
+        for begin in ("mesh1: OSSM ", "mesh2: OSSM ", "cause: ")
+    )
+    assert mesh1 < mesh2 < cause, said
+    for mesh, line in (("mesh1", lines[mesh1]), ("mesh2", lines[mesh2])):
+        assert f" on {clusters[mesh].server} (Kubernetes v1." in line
+        assert "; got as far as: " in line
