@@ -211,10 +211,10 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
-def wait_for_stars(bookinfo: Bookinfo, mesh: Mesh) -> str:
+def wait_for_stars(bookinfo: Bookinfo, mesh: Mesh, seen: Callable[[str], None] = lambda _: None) -> str:
     """Waits for productpages with stars, ten in a row: each way a request may take is open then.
 
-    '' then, or what was seen instead when the time was up.
+    '' then, or what was seen instead when the time was up; `seen` is told what the page shows until then.
     """
 
     def look() -> tuple[bool | None, str]:
@@ -229,7 +229,7 @@ def wait_for_stars(bookinfo: Bookinfo, mesh: Mesh) -> str:
         return True, "stars"
 
     try:
-        wait_for("productpage to show stars", look, mesh.bounds.page, mesh.name)
+        wait_for("productpage to show stars", look, mesh.bounds.page, mesh.name, seen=seen)
     except WaitTimeout as error:
         return str(error)
     return ""

@@ -140,6 +140,18 @@ class Judge:
     def judged(self) -> int:
         return len(self._picks)
 
+    @property
+    def so_far(self) -> str:
+        """Requests judged and who served them, in words."""
+        verdict = self.verdict
+        if not verdict.n:
+            return "no request judged yet"
+        shares = ", ".join(
+            f"{mesh} served {_percent(share)}" for mesh, share in zip(self.meshes, verdict.shares, strict=True)
+        )
+        failed = f", {verdict.unattributed} failed or unattributed" if verdict.unattributed else ""
+        return f"{verdict.n} of at most {verdict.cap} requests judged: {shares}{failed}"
+
     def add_batch(self, settlements: Sequence[Settlement]) -> Verdict:
         """Looks once, after the whole batch."""
         for settlement in settlements:
@@ -168,12 +180,16 @@ class Judge:
 
 
 def measure_by_counters(
-    test: SplitTest, asked: Mapping[str, float], book: CounterBook, send: Callable[[int], float]
+    test: SplitTest,
+    asked: Mapping[str, float],
+    book: CounterBook,
+    send: Callable[[int], float],
+    seen: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
     """Like `measure` where proxies write no access log: batches of `test.batch` requests, attributed by counters.
 
-    `send(n)` sends n requests, waits for their answers and returns the seconds it took. The order of the picks is
-    not known, so their independence is not checked; a note says so.
+    `send(n)` sends n requests, waits for their answers and returns the seconds it took; `seen` is told how far the
+    judge is. The order of the picks is not known, so their independence is not checked; a note says so.
     """
     judge = Judge(test, list(asked))
     reasons: Counter[str] = Counter()
@@ -183,6 +199,7 @@ def measure_by_counters(
         elapsed += send(test.batch)
         batch = book.close_batch(test.batch)
         judge.add_counts([batch.served.get(mesh, 0) for mesh in asked], batch.unattributed)
+        seen(judge.so_far)
         reasons[batch.why] += batch.unattributed
     n, unattributed = judge.verdict.n, judge.unattributed
     served = dict(zip(asked, judge.counts, strict=True))
@@ -199,12 +216,14 @@ def measure(
     client: ProbeClient,
     warm_up: int = WARM_UP,
     hurry: Callable[[], None] = lambda: None,
+    seen: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
     """Sends and judges until the verdict is final, then closes the books on everything that was sent.
 
     `client` delivers to `ledger` and may send `warm_up` + `test.cap` probes; `asked` names the meshes in the order of
-    the test's weights; `hurry` has lines written that are still held back. Probes in flight at the end are waited for
-    and accounted for, but not judged. Raises ValueError when the client may send too few.
+    the test's weights; `hurry` has lines written that are still held back; `seen` is told how far the judge is. Probes
+    in flight at the end are waited for and accounted for, but not judged. Raises ValueError when the client may send
+    too few.
     """
     if client.limit < warm_up + test.cap:
         raise ValueError(f"{warm_up + test.cap} probes may be needed, the client sends only {client.limit}")
@@ -217,6 +236,7 @@ def measure(
             while settled - begin >= test.batch and not judge.verdict.final:
                 judge.add_batch(ledger.settlements(begin, begin + test.batch))
                 begin += test.batch
+            seen(judge.so_far)
             if not client.running and not hurried:
                 client.stop()
                 hurried = True

@@ -98,7 +98,8 @@ class Removal:
             for kind, obj in ours:
                 cancelled = cluster.cancelled
                 self._check()
-                _wait_gone(cluster, kind, obj, self._timeout, cancelled)
+                with self._progress.waiting(names.name, f"{described(obj)} to be gone") as seen:
+                    _wait_gone(cluster, kind, obj, self._timeout, cancelled, seen)
                 self.removed.append(f"{names.name}: {described(obj)}")
         self._progress.step(names.name, "removed")
 
@@ -164,19 +165,27 @@ def _find(cluster: Cluster, obj: Object) -> tuple[Kind, Object] | None:
         return None
 
 
-def _wait_gone(cluster: Cluster, kind: Kind, obj: Object, timeout: float, cancelled: Event) -> None:
+def _wait_gone(
+    cluster: Cluster, kind: Kind, obj: Object, timeout: float, cancelled: Event, seen: Callable[[str], None]
+) -> None:
     meta = obj["metadata"]
 
+    def holding(found: Objects) -> str:
+        return f"held by {held_by(found[0]) if found else 'nothing'}"
+
     def why(found: Objects) -> str:
-        holding = held_by(found[0]) if found else "nothing"
-        return f"{described(obj)} is still there, held by {holding}; is the controller that removes it running?"
+        return f"{described(obj)} is still there, {holding(found)}; is the controller that removes it running?"
+
+    def gone(found: Objects) -> bool | None:
+        seen(holding(found))
+        return all(now["metadata"]["uid"] != meta["uid"] for now in found) or None
 
     cluster.wait(
         f"{described(obj)} to be gone",
         kind,
         meta.get("namespace"),
         name=meta["name"],
-        until=lambda found: all(now["metadata"]["uid"] != meta["uid"] for now in found) or None,
+        until=gone,
         timeout=timeout,
         describe=why,
         cancelled=cancelled,

@@ -53,7 +53,7 @@ def watch_problems(mesh: Mesh, now: Callable[[], datetime]) -> dict[str, str]:
         return {mesh.istiod: f"{mesh.name}: no pod of {mesh.istiod} is running, so nobody keeps its status true"}
 
     def look(status: PeerStatus) -> dict[str, str]:
-        return _own(mesh, status, pods, now(), mesh.bounds.sync_age)
+        return _own(status, pods, now(), mesh.bounds.sync_age)
 
     return dict.fromkeys(pods, "") | _lasting(mesh, "its own watches to be connected and synced", look)
 
@@ -68,7 +68,7 @@ def remote_problems(mesh: Mesh, other: Mesh) -> dict[str, str]:
         return {other.istiod: f"{other.name}: no pod of {other.istiod} is running, so nobody watches {mesh.name}"}
     names = {pod["metadata"]["name"]: "" for pod in pods}
     return names | _lasting(
-        mesh, f"the watches of {other.name} to be connected", lambda status: _remote(mesh, status, pods)
+        mesh, f"the watches of {other.name} to be connected", lambda status: _remote(other.name, status, pods)
     )
 
 
@@ -79,26 +79,25 @@ def unconnected(names: MeshNames, found: Objects, pods: Objects, remotes: Object
     of which must be seen by one of ours. No running istiod is something that is lacking too.
     """
     if not found:
-        return [f"{_peer(names)} does not exist"]
+        return [f"{_named(names)} does not exist"]
     status = PeerStatus.of(found[0])
     nobody = [
         f"no istiod of {mesh} is running" for mesh, some in ((names.name, pods), (names.peer, remotes)) if not some
     ]
-    own = _own(names, status, [pod["metadata"]["name"] for pod in pods], datetime.now(UTC), timedelta.max)
-    return [*nobody, *own.values(), *_remote(names, status, remotes).values()]
+    own = _own(status, [pod["metadata"]["name"] for pod in pods], datetime.now(UTC), timedelta.max)
+    return [*nobody, *own.values(), *_remote(names.peer, status, remotes).values()]
 
 
-def _own(names: MeshNames, status: PeerStatus, pods: Sequence[str], now: datetime, bound: timedelta) -> dict[str, str]:
+def _own(status: PeerStatus, pods: Sequence[str], now: datetime, bound: timedelta) -> dict[str, str]:
     problems = {pod: status.watch_problem(pod, now, bound) for pod in pods}
-    return {pod: f"{_peer(names)}: {problem}" for pod, problem in problems.items() if problem}
+    return {pod: problem for pod, problem in problems.items() if problem}
 
 
-def _remote(names: MeshNames, status: PeerStatus, pods: Objects) -> dict[str, str]:
+def _remote(other: str, status: PeerStatus, pods: Objects) -> dict[str, str]:
     addresses = {pod["status"].get("podIP", ""): pod["metadata"]["name"] for pod in pods}
     seen = ", ".join(source or "unnamed" for source in status.connected_sources()) or "none"
     return {
-        addresses[missing]: f"{_peer(names)}: {addresses[missing]} ({missing}) of {names.peer} has no watch "
-        f"connected, only: {seen}"
+        addresses[missing]: f"{addresses[missing]} ({missing}) of {other} has no watch connected, only: {seen}"
         for missing in status.missing_remotes(addresses)
     }
 
@@ -109,18 +108,18 @@ def _lasting(mesh: Mesh, what: str, look: Callable[[PeerStatus], dict[str, str]]
 
     def healthy(found: Objects) -> bool | None:
         nonlocal last
-        last = look(PeerStatus.of(found[0])) if found else {mesh.peer: f"{_peer(mesh)} does not exist"}
+        last = look(PeerStatus.of(found[0])) if found else {mesh.peer: "does not exist"}
         return not last or None
 
     with contextlib.suppress(WaitTimeout):
         mesh.cluster.wait(
             what, kinds.PEER, mesh.system_namespace, mesh.peer, until=healthy, timeout=mesh.bounds.reconnect
         )
-    return last
+    return {pod: f"{mesh.name}: {_named(mesh)}: {problem}" for pod, problem in last.items()}
 
 
-def _peer(names: MeshNames) -> str:
-    return f"{names.name}: ServiceMeshPeer {names.system_namespace}/{names.peer}"
+def _named(names: MeshNames) -> str:
+    return f"ServiceMeshPeer {names.system_namespace}/{names.peer}"
 
 
 def exports_of(mesh: Mesh) -> tuple[ServiceEntry, ...] | None:

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from harness.redact import redacted_text
+from harness.waiting import Cancelled, pause
 
 _WIDTH = 80  # where the terminal does not say
+# In a log a wait is told of when it is long, and then often enough to see that it goes on; seconds.
+_LONG = 10.0
+_AGAIN = 30.0
+
+
+@dataclass
+class _Wait:
+    """One wait: since when, when it was last told of (both on the monotonic clock), and what was seen last."""
+
+    seen: str = ""
+    since: float = field(default_factory=time.monotonic)
+    told: float = 0.0
+
+    def due(self, now: float) -> bool:
+        return now - self.since >= _LONG and (not self.told or now - self.told >= _AGAIN)
 
 
 class Progress:
     """Writes steps of several meshes to one stream. Thread-safe.
 
-    live: rewrite one line per mesh (a terminal); otherwise every step is one line, with the seconds since the start.
+    live: rewrite one line per mesh (a terminal); otherwise every step is one line, with the seconds since the start,
+    and a wait of more than 10 s is told of every 30 s.
     """
 
     def __init__(self, stream: TextIO, live: bool) -> None:
         self._stream, self._live = stream, live
         self._lines: dict[str, str] = {}
-        self._pending: dict[str, dict[str, str]] = {}
+        self._waits: dict[str, dict[str, _Wait]] = {}
+        self._over: threading.Event | None = None  # ends the thread that tells of long waits
         self._drawn = 0
         self._fresh = True
         self._lock = threading.Lock()
@@ -50,25 +70,53 @@ class Progress:
 
     @contextmanager
     def waiting(self, mesh: str, what: str) -> Iterator[Callable[[str], None]]:
-        """Shows on a live line what is being waited for and what was seen last; plain lines only tell what happened.
+        """Shows what is being waited for and what was seen last: on a live line at once, else when it takes long.
 
         Yields a function that takes the last observation in words.
         """
-        pending = self._pending.setdefault(mesh, {})
+        wait = _Wait()
 
         def seen(text: str) -> None:
             text = redacted_text(text)
             with self._lock:
-                if pending.get(what) != text:
-                    pending[what] = text
+                if wait.seen != text:
+                    wait.seen = text
                     self._draw()
 
-        seen("")
+        with self._lock:
+            self._waits.setdefault(mesh, {})[what] = wait
+            self._draw()
+            if not self._live and self._over is None:
+                self._over = threading.Event()
+                threading.Thread(target=self._tell, args=(self._over,), name="long waits", daemon=True).start()
         try:
             yield seen
         finally:
             with self._lock:
-                pending.pop(what, None)
+                if self._waits[mesh].get(what) is wait:
+                    del self._waits[mesh][what]
+                if self._over and not any(self._waits.values()):
+                    self._over.set()
+                    self._over = None
+
+    def _tell(self, over: threading.Event) -> None:
+        with contextlib.suppress(Cancelled):
+            while True:
+                pause(min(_LONG, _AGAIN) / 10, over)
+                with self._lock:
+                    self._tell_due()
+
+    def _tell_due(self) -> None:
+        now = time.monotonic()
+        for mesh, waits in sorted(self._waits.items()):
+            for what, wait in waits.items():
+                if wait.due(now):
+                    wait.told = now
+                    last = f"; last seen: {wait.seen}" if wait.seen else ""
+                    text = f"still waiting for {what}, since {now - wait.since:.0f} s{last}"
+                    self._begin()
+                    self._stream.write(f"{now - self._start:6.1f} s  {mesh}  {text}\n")
+                    self._stream.flush()
 
     def _begin(self) -> None:
         if self._fresh:
@@ -83,8 +131,8 @@ class Progress:
             self._stream.write(f"\x1b[{self._drawn}A")
         width = _terminal_width(self._stream)
         for mesh in sorted(self._lines):
-            pending = self._pending.get(mesh)
-            waits = ", ".join(f"{what} ({text})" if text else what for what, text in (pending or {}).items())
+            pending = self._waits.get(mesh) or {}
+            waits = ", ".join(f"{what} ({wait.seen})" if wait.seen else what for what, wait in pending.items())
             line = self._lines[mesh] + (f"; waiting for {waits}" if waits else "")
             self._stream.write(f"\x1b[2K{line[:width]}\n")
         self._drawn = len(self._lines)

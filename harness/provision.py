@@ -163,7 +163,8 @@ class _Run:
             kind = kind_of(obj)
             if self.cluster.served(kind):
                 raise
-            self.cluster.wait_served(kind, self.bounds.control_plane)
+            with self.provisioner.progress.waiting(self.names.name, f"{kind.api_version} {kind} to be served"):
+                self.cluster.wait_served(kind, self.bounds.control_plane)
             self.cluster.apply(obj)
 
     def install(self) -> None:
@@ -222,7 +223,8 @@ class _Run:
             raise _no_way_in(error) from error
         if found.by_name:
             cancelled = self.cluster.cancelled
-            late = wait_for_name(found.hosts[0], self.names.name, self.bounds.address, self.say, cancelled)
+            with self.provisioner.progress.waiting(self.names.name, f"{found.hosts[0]} to resolve"):
+                late = wait_for_name(found.hosts[0], self.names.name, self.bounds.address, self.say, cancelled)
             self.provisioner.unsettled += [late] if late else []
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from harness.counters import CounterBook, Reading, requests_answered
@@ -29,6 +29,13 @@ _NO_TRACE = (
 )
 
 Weights = tuple[float, float]
+# Tells people what is being waited for; gives what takes the last observation, as Progress.waiting.
+Waiting = Callable[[str], contextlib.AbstractContextManager[Callable[[str], None]]]
+
+
+@contextlib.contextmanager
+def _silently(_: str) -> Iterator[Callable[[str], None]]:
+    yield lambda _: None
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,8 @@ class SplitMeter:
     """Measures how mesh2's ratings calls are split over (mesh1, mesh2), in this order everywhere.
 
     url: mesh2's productpage; margin, alpha, beta as in SplitTest; concurrency: probes in flight; as_installed: what is
-    in force is measured even where the calling proxy has other weights than asked for, and they are in the notes.
+    in force is measured even where the calling proxy has other weights than asked for, and they are in the notes;
+    waiting: shows what takes long.
     """
 
     federation: Federation
@@ -46,6 +54,7 @@ class SplitMeter:
     beta: float = 1e-3
     concurrency: int = 16
     as_installed: bool = False
+    waiting: Waiting = _silently
 
     @property
     def _mesh2(self) -> Mesh:
@@ -95,10 +104,11 @@ class SplitMeter:
             notes = (str(error),)
             if not self.as_installed:
                 return Measurement(asked, test, problem=notes[0])
-        if all(_logs(proxy) for workload in [caller, *ratings] for proxy in workload.proxies()):
-            found = self._measure_by_logs(test, asked, backends, caller, ratings)
-        else:
-            found = self._measure_by_counters(asked, ratings)
+        with self.waiting("the verdict") as seen:
+            if all(_logs(proxy) for workload in [caller, *ratings] for proxy in workload.proxies()):
+                found = self._measure_by_logs(test, asked, backends, caller, ratings, seen)
+            else:
+                found = self._measure_by_counters(asked, ratings, seen)
         return replace(found, notes=(*notes, *found.notes))
 
     def _app(self, mesh: Mesh, app: str, version: str = "") -> Workload:
@@ -123,13 +133,10 @@ class SplitMeter:
             seen = "; ".join(f"{pod} routes {_text(shares)}" for pod, shares in found.items()) or "no pod of reviews-v3"
             return (all(_normal(shares) == expected for shares in found.values()) and bool(found)) or None, seen
 
-        wait_for(
-            f"reviews-v3's own route for {_AUTHORITY} to carry {_text(wanted)}",
-            look,
-            self._mesh2.bounds.programmed,
-            self._mesh2.name,
-            hint=f"See VirtualService {SPLIT} in {self._mesh2.app_namespace} and istiod's log",
-        )
+        what = f"reviews-v3's own route for {_AUTHORITY} to carry {_text(wanted)}"
+        hint = f"See VirtualService {SPLIT} in {self._mesh2.app_namespace} and istiod's log"
+        with self.waiting(what) as seen:
+            wait_for(what, look, self._mesh2.bounds.programmed, self._mesh2.name, hint=hint, seen=seen)
 
     def _measure_by_logs(
         self,
@@ -138,6 +145,7 @@ class SplitMeter:
         backends: Mapping[str, str],
         caller: Workload,
         ratings: list[Workload],
+        seen: Callable[[str], None],
     ) -> Measurement:
         run = secrets.token_hex(4)
         ledger = Ledger(run, backends)
@@ -152,16 +160,18 @@ class SplitMeter:
                     flusher.add(proxy)
 
             with LogFollower([caller, *ratings, *gateways], ledger.add_line, found, ledger.add_trouble):
-                return measure(test, asked, ledger, client, hurry=flusher.hurry)
+                return measure(test, asked, ledger, client, hurry=flusher.hurry, seen=seen)
 
-    def _measure_by_counters(self, asked: Mapping[str, float], ratings: list[Workload]) -> Measurement:
+    def _measure_by_counters(
+        self, asked: Mapping[str, float], ratings: list[Workload], seen: Callable[[str], None]
+    ) -> Measurement:
         test = SplitTest(tuple(asked.values()), self.margin, alpha=self.alpha, beta=self.beta, batch=_COUNTER_BATCH)
         self._send(WARM_UP)
         first = _reading(ratings)
         if first.silent >= {mesh for mesh, weight in asked.items() if weight} or not first.requests:
             refused = "".join(f"; {pod}: {why}" for (_, pod), why in first.unread.items())
             return Measurement(asked, test, problem=f"{_NO_TRACE}{refused}", untraceable=True)
-        return measure_by_counters(test, asked, CounterBook(lambda: _reading(ratings)), self._send)
+        return measure_by_counters(test, asked, CounterBook(lambda: _reading(ratings)), self._send, seen)
 
     def _send(self, count: int) -> float:
         with ProbeClient(self.url, secrets.token_hex(4), lambda _: None, count, self.concurrency) as client:

@@ -65,17 +65,20 @@ def wait_for(
     interval: float = 0.25,
     cancelled: Event | None = None,
     hint: str = "",
+    seen: Callable[[str], None] = lambda _: None,
 ) -> T:
     """Asks `probe` until it has an answer, for what the Kubernetes API cannot watch (sockets, HTTP, DNS).
 
     `probe` returns (answer, observation): the first answer that is not None is returned, the observation of the last
-    try is in the WaitTimeout. It is asked at least once, every `interval` seconds, for `timeout` seconds.
+    try is in the WaitTimeout, `seen` is told each of them. It is asked at least once, every `interval` seconds, for
+    `timeout` seconds.
     """
     deadline = Deadline(timeout)
     while True:
-        answer, seen = probe()
+        answer, last = probe()
         if answer is not None:
             return answer
+        seen(last)
         if deadline.passed:
-            raise WaitTimeout(mesh, what, deadline.waited, seen, hint)
+            raise WaitTimeout(mesh, what, deadline.waited, last, hint)
         pause(min(interval, deadline.left), cancelled)

@@ -81,8 +81,10 @@ def test_a_split_is_judged_by_counters_batch_by_batch():
         return 1.0
 
     test = SplitTest((50, 50), batch=200)
-    found = measure_by_counters(test, {"mesh1": 50, "mesh2": 50}, CounterBook(lambda: Reading(dict(served))), send)
+    book, told = CounterBook(lambda: Reading(dict(served))), list[str]()
+    found = measure_by_counters(test, {"mesh1": 50, "mesh2": 50}, book, send, told.append)
     assert found.outcome == "PASS"
+    assert told[0] == f"200 of at most {test.cap} requests judged: mesh1 served 50.0 %, mesh2 served 50.0 %"
     assert found.verdict
     assert found.verdict.n % 200 == 0
     assert sum(served.values()) == found.verdict.n + WARM_UP

@@ -121,12 +121,12 @@ def test_a_mesh_is_connected_when_every_istiod_of_both_sides_is_and_not_before()
     remotes = [pod(f"istiod-{n}", f"10.0.0.{n}") for n in (3, 4)]
     assert lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4"), entry("istiod-b", True)) == []
     (problem,) = lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4"))
-    assert problem.startswith("mesh2: ServiceMeshPeer mesh2-system/mesh1: istiod istiod-b is not in discoveryStatus")
+    assert problem.startswith("istiod istiod-b is not in discoveryStatus")
     (problem,) = lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4"), entry("istiod-b", False))
     assert "istiod-b: own watch is connected, but no full sync" in problem
     (problem,) = lacking(entry("istiod-a", True, "10.0.0.3"), entry("istiod-b", True))
     assert "istiod-4 (10.0.0.4) of mesh1 has no watch connected" in problem
-    assert unconnected(MESH2, [], pods, remotes) == ["mesh2: ServiceMeshPeer mesh2-system/mesh1 does not exist"]
+    assert unconnected(MESH2, [], pods, remotes) == ["ServiceMeshPeer mesh2-system/mesh1 does not exist"]
     pods = []
     assert lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4")) == ["no istiod of mesh2 is running"]
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 
+from harness import progress as progress_module
 from harness.progress import Progress
+from harness.waiting import pause, wait_for
 
 UP = re.compile(r"\x1b\[(\d+)A")
 
@@ -83,3 +86,38 @@ def test_a_wait_shows_what_was_seen_last_until_it_ends():
         assert screen(stream.getvalue()) == ["mesh1  applied; waiting for a root (empty)"]
     progress.step("mesh1", "done")
     assert screen(stream.getvalue()) == ["mesh1  done"]
+
+
+def test_plain_lines_tell_of_a_long_wait_now_and_then_with_what_was_seen_last(monkeypatch):
+    monkeypatch.setattr(progress_module, "_LONG", 0.1)
+    monkeypatch.setattr(progress_module, "_AGAIN", 0.2)
+    stream = io.StringIO()
+    progress = Progress(stream, live=False)
+    told = re.compile(r"mesh1  still waiting for a root, since 0 s(?:; last seen: (.*))?")
+
+    def lines():
+        return [match[1] for line in screen(stream.getvalue()) if (match := told.fullmatch(line))]
+
+    with progress.waiting("mesh1", "a root") as seen:
+        wait_for("the first line", lambda: (lines() or None, stream.getvalue()), 10, interval=0.01)
+        assert lines() == [None]
+        seen("no such object")
+        wait_for("the second line", lambda: (lines()[1:] or None, stream.getvalue()), 10, interval=0.01)
+        assert lines() == [None, "no such object"]
+    wait_for("its thread to end", lambda: (not threads() or None, str(threads())), 10, interval=0.01)
+
+
+def test_a_short_wait_leaves_no_line(monkeypatch):
+    monkeypatch.setattr(progress_module, "_LONG", 1000.0)
+    monkeypatch.setattr(progress_module, "_AGAIN", 0.1)
+    stream = io.StringIO()
+    progress = Progress(stream, live=False)
+    with progress.waiting("mesh1", "a root"):
+        assert threads()
+        pause(0.1)
+    assert stream.getvalue() == ""
+
+
+def threads() -> list[str]:
+    """The threads that tell of long waits."""
+    return [thread.name for thread in threading.enumerate() if thread.name == "long waits"]

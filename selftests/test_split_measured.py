@@ -21,13 +21,24 @@ def measured(
     weights: tuple[int, int] = (50, 50),
     grace: float = 5.0,
     concurrency: int = 16,
+    told: list[str] | None = None,
     **test: float,
 ) -> Measurement:
     split = SplitTest(weights, **test)
     ledger = Ledger("self", BACKENDS, grace=grace)
     with ScriptedBookinfo(script, ledger).running() as bookinfo:
         client = ProbeClient(bookinfo.url, "self", ledger.add_probe, WARM_UP + split.cap, concurrency)
-        return measure(split, dict(zip(("mesh1", "mesh2"), weights, strict=True)), ledger, client)
+        asked = dict(zip(("mesh1", "mesh2"), weights, strict=True))
+        return measure(split, asked, ledger, client, seen=(told if told is not None else []).append)
+
+
+def test_a_measurement_tells_how_far_it_is():
+    told: list[str] = []
+    measured(independent(0.5), told=told, margin=0.1)
+    counts = [int(text.partition(" of at most ")[0]) for text in told if text != "no request judged yet"]
+    assert counts == sorted(counts)
+    assert counts[-1] > 100
+    assert " requests judged: mesh1 served " in told[-1]
 
 
 def independent(share: float, seed: int = 1, **answer: float) -> Callable[[int], Answer]:

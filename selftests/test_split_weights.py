@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,7 +83,17 @@ def test_the_first_weight_is_mesh1s_in_whatever_order_destinations_stand(meter, 
 
 @pytest.mark.usefixtures("split")
 def test_a_caller_without_pods_is_not_measured(meter):
-    found = replace(meter, federation=meter.federation.with_patience(0.1)).measure((50, 50))
+    told: dict[str, list[str]] = {}
+
+    @contextlib.contextmanager
+    def waiting(what):
+        yield told.setdefault(what, []).append
+
+    impatient = replace(meter, federation=meter.federation.with_patience(0.1), waiting=waiting)
+    found = impatient.measure((50, 50))
+    ((what, observations),) = told.items()
+    assert what.startswith("reviews-v3's own route for ratings:9080 to carry ")
+    assert set(observations) == {"no pod of reviews-v3"}
     assert found.outcome == "NOT PROGRAMMED"
     assert "no pod of reviews-v3" in found.headline
     assert f"50 to {MESH1_HOST}" in found.headline

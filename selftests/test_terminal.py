@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import pytest
 
 from harness.mesh import MESH1
+from selftests.test_options import pytest_run
 from selftests.test_report_run import Run
 from selftests.test_runs_on_clusters import ONE_TEST, clusters, lab, rest, start, until
 
@@ -37,6 +41,24 @@ def test_a_red_run_ends_with_the_meshes_then_the_split_then_cause_side_and_remed
     assert words == ["mesh1:", "mesh2:", "The", "", "cause:", "side:", "remedy:"], above[-12:]
     summary = above.index(next(line for line in above if "short test summary" in line))
     assert summary < above.index("productpage: by NodePort") < above.index("mesh1: OSSM 2.5.1 on https://mesh1.example")
+
+
+def test_a_log_tells_of_every_long_wait_what_was_seen_last(tmp_path):
+    (tmp_path / "impatient.py").write_text(
+        "from harness import progress\nprogress._LONG, progress._AGAIN = 0.05, 0.5\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = pytest_run("tests/test_split.py", "-k", "weight_of", "-p", "impatient", PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout
+    told = re.findall(r"still waiting for (.*), since \d+ s; last seen: (.*)", done.stderr)
+    for what, seen in (
+        ("control plane fed-export to be Ready", ".*"),
+        ("the watches of both meshes to connect", "istiod istiod-fed-.*: own watch is .*"),
+        ("the verdict", r"no request judged yet|\d+ of at most 144 requests judged: mesh1 served .*"),
+    ):
+        assert any(name == what and re.fullmatch(seen, last) for name, last in told), f"{what}:\n{done.stderr}"
+    for what in ("productpage to show stars", "Deployments in mesh2-bookinfo"):
+        assert f"still waiting for {what}, since " in done.stderr, done.stderr
 
 
 def test_a_failed_provisioning_leaves_a_line_for_each_mesh_that_says_how_far_it_got(start, clusters):

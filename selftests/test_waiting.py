@@ -15,6 +15,13 @@ def test_the_first_answer_ends_the_wait():
     assert list(answers) == []
 
 
+def test_every_observation_before_the_answer_is_told():
+    answers = iter([(None, "one"), (None, "two"), ("three", "")])
+    told: list[str] = []
+    wait_for("a third answer", lambda: next(answers), 60, interval=0, seen=told.append)
+    assert told == ["one", "two"]
+
+
 def test_an_answer_that_is_false_is_an_answer():
     assert wait_for("a number", lambda: (0, ""), 0) == 0
 
