@@ -53,8 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SETTINGS] = read_settings(values, given)
     except OptionErrors as error:
         raise usage_error(error.problems) from None
-    if getattr(config.option, "numprocesses", None):
-        raise pytest.UsageError("-n: one federation cannot be tested by several processes at once; leave it out")
+    if getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no":
+        raise pytest.UsageError("-n, --dist: one federation cannot be tested by several processes at once")
     interrupt_on_signals()  # SIGTERM too: fixtures are torn down, so nothing is left behind
 
 

@@ -28,24 +28,57 @@ def test_all_four_pipelines_are_there_and_parse():
 
 def test_every_option_named_is_one_of_the_suite():
     known = subprocess.run([sys.executable, "-m", "pytest", "--help"], cwd=ROOT, capture_output=True, text=True).stdout
-    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", TEXT)) - {"--quiet", "--reruns"}
+    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", TEXT)) - {
+        "--quiet",
+        "--reruns",
+        "--force-reruns",
+        "--dist",
+    }
     assert len(named) > 5
     assert {option for option in named if option not in known} == set()
 
 
+# What the plugins bring with them: options, an ini value, a marker.
+STAND_IN = """
+import pytest
+
+def pytest_addoption(parser):
+    parser.addoption("--reruns", type=int)
+    parser.addoption("--force-reruns", type=int)
+    parser.addini("reruns", "as --reruns")
+    parser.addoption("--numprocesses", type=int)
+    parser.addoption("--tx", action="append", default=[])
+    parser.addoption("--dist", default="no")
+    parser.addoption("--flaky-splits", action="store_true")
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "flaky: run again")
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "split" in item.name and config.option.flaky_splits:
+            item.add_marker(pytest.mark.flaky(reruns=2))
+"""
+NOT_JUDGED = "a split that is judged again until it passes is not judged at all"
+NOT_AT_ONCE = "one federation cannot be tested by several processes at once"
+
+
 @pytest.mark.parametrize(
-    ("option", "value", "sentence"),
+    ("given", "sentence"),
     [
-        ("--reruns", "2", "--reruns: a split that is judged again until it passes is not judged at all"),
-        ("--numprocesses", "2", "-n: one federation cannot be tested by several processes at once"),
+        ("--reruns 2", f"--reruns: {NOT_JUDGED}"),
+        ("--force-reruns 2", f"--force-reruns: {NOT_JUDGED}"),
+        ("-o reruns=2", f"reruns in the ini file: {NOT_JUDGED}"),
+        ("--flaky-splits", "marker flaky of test_ratings_calls_are_split_as_the_weights_say"),
+        ("--numprocesses 2", NOT_AT_ONCE),
+        ("--tx 2*popen --dist load", NOT_AT_ONCE),
     ],
 )
-def test_plugins_that_would_make_a_run_wrong_are_refused(tmp_path, option, value, sentence):
-    """The option stands for the plugin (pytest-rerunfailures, pytest-xdist), which need not be installed."""
-    (tmp_path / "stand_in.py").write_text(
-        f"def pytest_addoption(parser):\n    parser.addoption('{option}', type=int)\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "stand_in", option, value]
+def test_plugins_that_would_make_a_run_wrong_are_refused(tmp_path, given, sentence):
+    """A stand-in for the plugins (pytest-rerunfailures, pytest-xdist), which need not be installed."""
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    without = ["-p", "no:rerunfailures", "-p", "no:xdist", "-p", "no:xdist.looponfail"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *without, "-p", "stand_in", *given.split()]
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120
