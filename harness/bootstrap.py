@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
 
-from harness.cluster import Cluster
+from harness.cluster import Cluster, describe_objects
 from harness.kinds import CRD, DEPLOYMENT, NAMESPACE, Kind
+from harness.progress import Progress
 from harness.transport import Invalid, NotFound, Object, Objects
 from harness.waiting import wait_for
 
@@ -47,27 +48,28 @@ def _flattened(documents: list) -> Iterator[Object]:
             yield document
 
 
-def apply_manifests(cluster: Cluster, objects: Objects) -> None:
+def apply_manifests(cluster: Cluster, objects: Objects, progress: Progress) -> None:
     """Applies objects in order and waits until all Deployments among them are Available.
 
-    Raises WaitTimeout and ClusterError.
+    Raises WaitTimeout, ClusterError, and Cancelled when the cluster is interrupted.
     """
     deployments = []
     for obj in objects:
-        kind = _kind(cluster, obj)
+        with progress.waiting(cluster.name, f"{obj.get('apiVersion')} {obj['kind']} to be served"):
+            kind = _kind(cluster, obj)
         namespace = obj["metadata"].setdefault("namespace", "default") if kind.namespaced else None
         cluster.apply(obj, kind=kind)
         if (kind.api_version, kind.kind) == (DEPLOYMENT.api_version, DEPLOYMENT.kind):
             deployments.append((namespace, obj["metadata"]["name"]))
     for namespace, name in deployments:
-        cluster.wait(
-            f"Deployment {namespace}/{name} to be Available",
-            DEPLOYMENT,
-            namespace,
-            name=name,
-            until=lambda found: any(_available(obj) for obj in found) or None,
-            timeout=_AVAILABLE_SECONDS,
-        )
+        what = f"Deployment {namespace}/{name} to be Available"
+        with progress.waiting(cluster.name, what) as seen:
+
+            def available(found: Objects, seen: Callable[[str], None] = seen) -> bool | None:
+                seen(describe_objects(found))
+                return any(_available(obj) for obj in found) or None
+
+            cluster.wait(what, DEPLOYMENT, namespace, name, until=available, timeout=_AVAILABLE_SECONDS)
 
 
 def _kind(cluster: Cluster, obj: Object) -> Kind:
@@ -79,7 +81,9 @@ def _kind(cluster: Cluster, obj: Object) -> Kind:
         except (NotFound, Invalid) as error:
             return None, str(error)
 
-    return wait_for(f"{api_version} {kind} to be served", look, _SERVED_SECONDS, cluster.name)
+    return wait_for(
+        f"{api_version} {kind} to be served", look, _SERVED_SECONDS, cluster.name, cancelled=cluster.cancelled
+    )
 
 
 def _available(obj: Object) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import yaml
 
 from harness.bootstrap import BadManifests, apply_manifests, read_manifests
 from harness.cluster import Cluster
 from harness.kinds import CONFIG_MAP
+from harness.progress import Progress
 from selftests.support.api import api_server, config_map, definition, widget
 
 
@@ -33,11 +36,11 @@ def test_kinds_nobody_knew_are_applied_after_their_definitions_whatever_the_file
         z=[definition(schema), {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "operator"}}],
     )
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})
-    apply_manifests(cluster, read_manifests(tmp_path))
+    apply_manifests(cluster, read_manifests(tmp_path), Progress(io.StringIO(), live=False))
     made = cluster.get(cluster.kind("test.lab/v1", "Widget"), "first", "default")
     assert made["spec"] == {"size": 3}
     assert cluster.get(CONFIG_MAP, "note", "operator")["data"] == {"a": "b"}
-    apply_manifests(cluster, read_manifests(tmp_path))
+    apply_manifests(cluster, read_manifests(tmp_path), Progress(io.StringIO(), live=False))
     assert cluster.get(cluster.kind("test.lab/v1", "Widget"), "first", "default") == made
 
 

@@ -7,7 +7,6 @@ import io
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -62,7 +61,13 @@ def start(lab, tmp_path):
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
         clean |= {"TMPDIR": str(tmp_path), "CI": "true", **environment}
         run = subprocess.Popen(
-            command, cwd=ROOT, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            env=clean,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,  # as from a shell: a Ctrl-C goes to all of it
         )
         runs.append(run)
         return run
@@ -327,61 +332,3 @@ def test_by_what_productpage_is_reached_is_told_as_soon_as_it_is_known_and_again
     drawn = after[: after.index("productpage: shows stars")]
     assert not re.search(r"\x1b\[\d+A", drawn), "the line was drawn over"
     assert re.search(r"^productpage: http://127\.[\d.:]+/productpage by NodePort", after, re.MULTILINE)
-
-
-FAKE_KIND = """#!/bin/sh
-echo "$@" >> {log}
-case "$1 $2" in
-"create cluster")
-    for word in "$@"; do
-        case "$word" in
-        --name=*) name=${{word#--name=}};;
-        --kubeconfig=*) kubeconfig=${{word#--kubeconfig=}};;
-        esac
-    done
-    case "$name" in *mesh1*) cp {mesh1} "$kubeconfig";; *) cp {mesh2} "$kubeconfig";; esac;;
-esac
-"""
-
-
-@pytest.fixture
-def tools(lab, tmp_path):
-    """A directory with programs `kind` and `docker`: kind's clusters are the lab's."""
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    mesh1, mesh2 = (settings.kubeconfig for settings in lab.clusters)
-    (directory / "kind").write_text(FAKE_KIND.format(log=tmp_path / "kind.log", mesh1=mesh1, mesh2=mesh2))
-    (directory / "docker").write_text("#!/bin/sh\n")
-    for program in directory.iterdir():
-        program.chmod(0o755)
-    return directory
-
-
-def test_kind_clusters_are_made_bootstrapped_reached_by_node_ports_and_removed(start, clusters, tools, tmp_path):
-    bootstrap = tmp_path / "bootstrap"
-    bootstrap.mkdir()
-    (bootstrap / "note.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: bootstrapped}}")
-    arguments = ("--federation-clusters", "kind", "--kind-bootstrap", str(bootstrap))
-    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
-    run = start(*ONE_TEST, *arguments, kubeconfigs=False, PATH=path)
-    said = rest(run)
-    assert run.returncode == 0, said
-    calls = [line.split()[0] for line in (tmp_path / "kind.log").read_text().splitlines()]
-    assert [call for call in calls if call != "get"] == ["create", "create", "delete", "delete"]
-    for name, cluster in clusters.items():
-        assert cluster.find(kinds.CONFIG_MAP, "bootstrapped", "default"), name
-    assert said.count(", NodePort)") >= 2, said
-    assert not (ROOT / ".pytest-kind").exists()
-
-
-def test_without_kind_and_docker_there_is_one_clear_error(start, tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "note.yaml").write_text("{}")
-    arguments = ("--federation-clusters", "kind", "--kind-bootstrap", str(tmp_path))
-    run = start(*ONE_TEST, *arguments, kubeconfigs=False, PATH=str(tmp_path / "empty"))
-    said = rest(run)
-    assert run.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "no `kind` on PATH" in said
-    assert "no `docker` on PATH" in said
-    assert "Traceback" not in said
-    assert shutil.which("kind", path=str(tmp_path / "empty")) is None
