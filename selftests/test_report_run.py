@@ -88,6 +88,16 @@ def test_junit_has_the_same_ids(mixed):
     assert [entry.get("value") for entry in found] == [f"INSTALL-00{n}" for n in (1, 2, 3, 4)]
 
 
+def test_junit_says_why_a_test_was_skipped_and_which_requirement_that_leaves_open(mixed):
+    cases = ElementTree.parse(mixed.report / "junit.xml").iter("testcase")
+    found = {
+        case.find("properties/property[@name='requirement']").get("value"): skipped.get("message")
+        for case in cases
+        if (skipped := case.find("skipped")) is not None
+    }
+    assert found == {"INSTALL-004": "nothing is provisioned here"}
+
+
 def test_the_directory_holds_whole_files_only(mixed):
     assert {path.name for path in mixed.report.iterdir()} == {"report.yaml", "junit.xml", "index.html"}
     assert "&lt;b&gt;not Ready&lt;/b&gt;" in (mixed.report / "index.html").read_text()

@@ -43,6 +43,15 @@ def test_a_red_run_ends_with_the_meshes_then_the_split_then_cause_side_and_remed
     assert summary < above.index("productpage: by NodePort") < above.index("mesh1: OSSM 2.5.1 on https://mesh1.example")
 
 
+def test_every_skipped_test_stands_under_its_own_id_with_its_reason(tmp_path):
+    skip = "def skip():\n    import pytest\n    pytest.skip('not ours to change')\n"
+    test = "import pytest\n@pytest.mark.requirement('{0}')\ndef test_{1}():\n    skip()\n"
+    run = Run(tmp_path, skip + "".join(test.format(f"SPLIT-00{n}", n) for n in (2, 3)))
+    lines = [line for line in run.done.stdout.splitlines() if line.startswith("SKIPPED")]
+    assert [line.split()[1] for line in lines] == ["SPLIT-002", "SPLIT-003"]
+    assert all("not ours to change" in line for line in lines)
+
+
 def test_a_log_tells_of_every_long_wait_what_was_seen_last(tmp_path):
     (tmp_path / "impatient.py").write_text(
         "from harness import progress\nprogress._LONG, progress._AGAIN = 0.05, 0.5\n"
