@@ -14,6 +14,8 @@ from harness.mesh import DISCOVERY_PORT, Mesh
 from harness.peering import CLUSTER_DOMAIN
 from harness.transport import ClusterError
 
+_SHOWN = 120  # characters of an answer, for people
+
 
 @dataclass(frozen=True)
 class DiscoveryAnswer:
@@ -22,6 +24,9 @@ class DiscoveryAnswer:
     status: int
     hosts: tuple[str, ...]
     body: str
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status} ({self.body[:_SHOWN].strip() or 'empty'})"
 
 
 def ask_peer(mesh: Mesh) -> DiscoveryAnswer:

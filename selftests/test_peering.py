@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.dataplane import ImportedEndpoints, requests_received, server_name
-from harness.discovery import route_headers
+from harness.discovery import DiscoveryAnswer, route_headers
 from harness.envoy import Endpoint
 from harness.mesh import MESH2, Federation, IngressAddress, Mesh
 from harness.peering import (
@@ -129,6 +129,11 @@ def test_a_mesh_is_connected_when_every_istiod_of_both_sides_is_and_not_before()
     assert unconnected(MESH2, [], pods, remotes) == ["ServiceMeshPeer mesh2-system/mesh1 does not exist"]
     pods = []
     assert lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4")) == ["no istiod of mesh2 is running"]
+
+
+def test_an_answer_of_discovery_is_told_in_words():
+    assert str(DiscoveryAnswer(403, (), "RBAC: access denied\n")) == "HTTP 403 (RBAC: access denied)"
+    assert str(DiscoveryAnswer(503, (), "")) == "HTTP 503 (empty)"
 
 
 def test_the_captured_sets_are_exactly_what_is_asked_for(observed):
