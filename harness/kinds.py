@@ -70,6 +70,8 @@ KIALI = Kind("kiali.io/v1alpha1", "Kiali", "kialis")
 JAEGER = Kind("jaegertracing.io/v1", "Jaeger", "jaegers")
 
 FEDERATION_KINDS = (PEER, EXPORTS, IMPORTS)
+# Who may talk to whom: what remedies send people to.
+POLICY_KINDS = (NETWORK_POLICY, AUTHORIZATION_POLICY, PEER_AUTHENTICATION, ENVOY_FILTER)
 
 _KNOWN = {(kind.api_version, kind.kind): kind for kind in list(globals().values()) if isinstance(kind, Kind)}
 

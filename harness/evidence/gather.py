@@ -30,8 +30,6 @@ LIMIT_BYTES = 20 << 20
 _LOG_BYTES = 1 << 20  # of one log, so that none leaves no room for the others: about 2,000 lines of an access log
 _PATIENCE = 3.0
 _RECORDS = 200
-# Who may talk to whom, in both namespaces: what remedies send people to.
-_POLICIES = (kinds.NETWORK_POLICY, kinds.AUTHORIZATION_POLICY, kinds.PEER_AUTHENTICATION, kinds.ENVOY_FILTER)
 # What a reader looks for first comes first: a full directory cuts what comes last.
 _SYSTEM = (
     kinds.CONTROL_PLANE,
@@ -43,7 +41,7 @@ _SYSTEM = (
     kinds.ENDPOINTS,
     kinds.DEPLOYMENT,
     kinds.POD,
-    *_POLICIES,
+    *kinds.POLICY_KINDS,
 )
 _APP = (
     kinds.VIRTUAL_SERVICE,
@@ -53,7 +51,7 @@ _APP = (
     kinds.ENDPOINTS,
     kinds.DEPLOYMENT,
     kinds.POD,
-    *_POLICIES,
+    *kinds.POLICY_KINDS,
 )
 _ROOTS = ("istio-ca-root-cert",)
 

@@ -20,6 +20,7 @@ from harness.kinds import (
     LEASE,
     NODE,
     POD,
+    POLICY_KINDS,
     ROUTE,
     SERVICE,
     VIRTUAL_SERVICE,
@@ -103,7 +104,7 @@ def done_without(names: MeshNames) -> Iterator[tuple[Need, str]]:
     if not names.exports:
         yield Need("get", ROUTE, names.system_namespace), "productpage is not reached by its Route"
     for namespace in (names.system_namespace, names.app_namespace):
-        for kind in (ENDPOINTS, EVENT):
+        for kind in (ENDPOINTS, EVENT, *POLICY_KINDS):
             yield Need("list", kind, namespace), _LESS_EVIDENCE
     # What this mesh has none of, unless somebody made some.
     foreign = (VIRTUAL_SERVICE, GATEWAY) if names.exports else ()
