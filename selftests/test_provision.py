@@ -97,15 +97,18 @@ def test_changes_name_object_and_field():
 def test_what_does_not_settle_is_given_up_and_not_called_complete(tmp_path):
     nothing = Reply(body={"metadata": {"resourceVersion": "1"}, "items": []})
     progress = Progress(io.StringIO(), live=False)
-    peers: Future[Any] = Future()
-    peers.set_result(None)
+    done: Future[Any] = Future()
+    done.set_result(None)
+    before = {(mesh, step): done for mesh in ("mesh1", "mesh2") for step in ("peers", "istiod")}
     with ScriptedApi(nothing).running(tmp_path / "kubeconfig") as file, ThreadPoolExecutor(1) as pool:
         cluster = Cluster("mesh1", file)
-        provisioner = Provisioner({"mesh1": cluster}, "run", progress, patience=0.0)
-        _Run(provisioner, MESH1, {("mesh1", "peers"): peers}, pool, False, Event()).settle()
+        provisioner = Provisioner({"mesh1": cluster, "mesh2": cluster}, "run", progress, patience=0.0)
+        _Run(provisioner, MESH1, before, pool, False, Event()).settle()
         cluster.close()
     assert [text.partition(" waiting")[0] for _, _, text in progress.timings] == ["gave up", "gave up"]
-    assert len(provisioner.unsettled) == 2
+    watches, sets = provisioner.unsettled
+    assert watches.endswith("last seen: ServiceMeshPeer mesh1-system/mesh2 does not exist")
+    assert sets.endswith("last seen: mongodb is missing; ratings is missing")
 
 
 def test_a_name_that_does_not_resolve_yet_is_waited_for_and_the_reason_is_told(monkeypatch):
