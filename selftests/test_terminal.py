@@ -43,6 +43,12 @@ def test_a_red_run_ends_with_the_meshes_then_the_split_then_cause_side_and_remed
     assert summary < above.index("productpage: by NodePort") < above.index("mesh1: OSSM 2.5.1 on https://mesh1.example")
 
 
+def test_a_file_that_cannot_be_collected_ends_in_pytests_own_words(tmp_path):
+    run = Run(tmp_path, "import nothing_of_this_name")
+    assert "No module named 'nothing_of_this_name'" in run.done.stdout
+    assert "1 error in" in run.done.stdout.rstrip().splitlines()[-1], run.done.stdout + run.done.stderr
+
+
 def test_every_skipped_test_stands_under_its_own_id_with_its_reason(tmp_path):
     skip = "def skip():\n    import pytest\n    pytest.skip('not ours to change')\n"
     test = "import pytest\n@pytest.mark.requirement('{0}')\ndef test_{1}():\n    skip()\n"
