@@ -20,6 +20,10 @@ from harness.waiting import WaitTimeout, wait_for
 
 _TRY_SECONDS = 2.0
 _NODES_TRIED = 5
+NO_WAY_IN = (
+    "No load balancer gives it an address, and it has no NodePorts or no node's address may be read. Install a load "
+    "balancer (MetalLB), or let this user list nodes"
+)
 _NAME_SECONDS = 2.0  # between two look-ups of a name
 _GATEWAY_HTTP_PORT = 8080  # of the gateway's pods, for port 80 of its Service
 _PAGES_IN_A_ROW = 10  # half of them cross the meshes, half of the others need mongodb of mesh1

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from harness import trust
 from harness.kinds import CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, FEDERATION_KINDS, MEMBER_ROLL, PEER, POD, SERVICE
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Federation, Mesh
-from harness.provision import condition_true, is_current
+from harness.status import condition_true, is_current
 from harness.transport import Object
 
 _PORTS = frozenset({DISCOVERY_PORT, SERVICE_PORT})

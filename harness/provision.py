@@ -10,27 +10,22 @@ from threading import Event
 from typing import Any
 
 from harness import kinds, manifests
+from harness.adopt import mesh_of
 from harness.cluster import Cluster, describe_objects
-from harness.entry import ingress_address, node_port_address, wait_for_name
+from harness.entry import NO_WAY_IN, ingress_address, node_port_address, wait_for_name
 from harness.interrupts import undisturbed
 from harness.kinds import Kind, kind_of
 from harness.mesh import MESH1, MESH2, OTHER, Federation, IngressAddress, Mesh, MeshNames, istiod_pods
 from harness.ownership import belongs_to_the_suite
 from harness.peering import unconnected
 from harness.progress import Progress
-from harness.status import exported_services, imported_services
+from harness.status import condition_true, exported_services, imported_services, is_current
 from harness.transport import Conflict, NotFound, Object, Objects
 from harness.versions import bounds
 from harness.waiting import Cancelled, WaitTimeout
 
 SHARED_SERVICES = frozenset({"ratings", "mongodb"})
 _STEPS = 8  # tasks per mesh; every one gets a thread, since they wait for each other
-
-
-_NO_WAY_IN = (
-    "No load balancer gives it an address, and it has no NodePorts or no node's address may be read. Install a load "
-    "balancer (MetalLB), or let this user list nodes"
-)
 
 
 class ProvisionError(Exception):
@@ -368,40 +363,4 @@ class _Run:
 
 
 def _no_way_in(error: WaitTimeout) -> WaitTimeout:
-    return WaitTimeout(error.mesh, error.what, error.waited, error.last, _NO_WAY_IN)
-
-
-def adopted(clusters: Mapping[str, Cluster]) -> Federation:
-    """The federation as it is installed, nothing changed; raises ClusterError where a part is not there."""
-    one_cluster = clusters["mesh1"].uid() == clusters["mesh2"].uid()
-    meshes = []
-    for names in (MESH1, MESH2):
-        cluster = clusters[names.name]
-        service = cluster.get(kinds.SERVICE, names.ingress_gateway, names.system_namespace)
-        found = manifests.cluster_local(names) if one_cluster else ingress_address(service)
-        address = found or node_port_address(cluster, service)
-        if address is None:
-            raise NotFound(names.name, f"find the address of {names.ingress_gateway}", _NO_WAY_IN)
-        meshes.append(mesh_of(names, cluster, address, reachable=not one_cluster))
-    return Federation(meshes[0], meshes[1], one_cluster)
-
-
-def mesh_of(names: MeshNames, cluster: Cluster, ingress: IngressAddress, reachable: bool) -> Mesh:
-    """A mesh as it is installed; raises NotFound where it has no control plane."""
-    obj = cluster.get(kinds.CONTROL_PLANE, names.control_plane, names.system_namespace)
-    status = obj.get("status") or {}
-    release = status.get("chartVersion") or ""
-    version = obj["spec"].get("version") or ".".join(f"v{release}".split(".")[:2])
-    return Mesh(names.name, names.peer, names.control_plane, cluster, version, release, ingress, reachable)
-
-
-def condition_true(obj: Object, condition: str) -> bool:
-    """Whether a status condition is True."""
-    found = (obj.get("status") or {}).get("conditions") or []
-    return any(entry["type"] == condition and entry["status"] == "True" for entry in found)
-
-
-def is_current(obj: Object) -> bool:
-    """Whether the status speaks of the spec as it is now."""
-    observed = (obj.get("status") or {}).get("observedGeneration")
-    return observed is None or observed >= obj["metadata"].get("generation", 0)
+    return WaitTimeout(error.mesh, error.what, error.waited, error.last, NO_WAY_IN)

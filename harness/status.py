@@ -52,6 +52,18 @@ def condition(obj: Object, kind: str) -> Condition:
     return Condition(kind)
 
 
+def condition_true(obj: Object, condition: str) -> bool:
+    """Whether a status condition is True."""
+    found = (obj.get("status") or {}).get("conditions") or []
+    return any(entry["type"] == condition and entry["status"] == "True" for entry in found)
+
+
+def is_current(obj: Object) -> bool:
+    """Whether the status speaks of the spec as it is now."""
+    observed = (obj.get("status") or {}).get("observedGeneration")
+    return observed is None or observed >= obj["metadata"].get("generation", 0)
+
+
 @dataclass(frozen=True)
 class ControlPlaneStatus:
     """A ServiceMeshControlPlane: what it is asked to be and how far it is.

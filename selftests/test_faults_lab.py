@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from harness import kinds
+from harness.adopt import adopted
 from harness.dataplane import stranger_at
 from harness.envoy import AccessLine, parse_access_line
 from harness.installed import closed_ports
 from harness.mesh import SERVICE_PORT
-from harness.provision import adopted
 from harness.transport import ClusterError
 from lab.faults import CATALOGUE
 from lab.faults.changes import Change, Ledger

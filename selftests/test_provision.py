@@ -16,8 +16,9 @@ from harness.cluster import Cluster
 from harness.entry import ingress_address
 from harness.mesh import MESH1, MESH2
 from harness.progress import Progress
-from harness.provision import Provisioner, _Run, condition_true, is_current
+from harness.provision import Provisioner, _Run
 from harness.snapshot import changes
+from harness.status import condition_true, is_current
 from harness.versions import bounds
 from selftests.support.scripted_api import Reply, ScriptedApi
 

@@ -14,12 +14,12 @@ import pytest
 import requests
 
 from harness import kinds
+from harness.adopt import adopted
 from harness.cluster import Cluster
 from harness.counters import requests_answered
 from harness.envoy import Proxy
 from harness.ledger import Fate
 from harness.mesh import MESH1, Federation
-from harness.provision import adopted
 from harness.traffic import SplitMeter
 from lab.api.pki import kubeconfig
 from lab.faults import CATALOGUE

@@ -9,8 +9,7 @@ from harness.cluster import Cluster
 from harness.diagnosis.facts import MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
-from harness.provision import condition_true
-from harness.status import ControlPlaneStatus, MemberRollStatus
+from harness.status import ControlPlaneStatus, MemberRollStatus, condition_true
 from harness.transport import ClusterError, Forbidden, NotFound, Object, Unauthorized, Unreachable
 
 _ASKED = 12

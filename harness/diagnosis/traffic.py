@@ -15,7 +15,7 @@ from harness.diagnosis.routes import imported, local, no_sidecar
 from harness.diagnosis.stops import denial
 from harness.peering import SHARED
 from harness.probe import Page
-from harness.provision import condition_true
+from harness.status import condition_true
 from harness.transport import ClusterError
 
 _APPS = {"mesh1": SHARED, "mesh2": ("productpage", "reviews", "details", "ratings")}
