@@ -231,12 +231,12 @@ def measure(
     hurried = False
     with client:
         while not judge.verdict.final:
+            seen(judge.so_far)
             begin = warm_up + judge.judged
             settled = ledger.wait(begin + test.batch - 1, _LOOK_SECONDS)
             while settled - begin >= test.batch and not judge.verdict.final:
                 judge.add_batch(ledger.settlements(begin, begin + test.batch))
                 begin += test.batch
-            seen(judge.so_far)
             if not client.running and not hurried:
                 client.stop()
                 hurried = True
