@@ -11,11 +11,16 @@ from pathlib import Path
 
 from fixtures.clusters import embedded_lab
 from harness.cluster import Cluster
+from harness.kinds import DEPLOYMENT
+from harness.mesh import MESH1, MESH2
 from harness.progress import Progress
 from harness.provision import Provisioner
+from harness.status import is_current
+from harness.transport import Objects
 from lab.faults import CATALOGUE
 from lab.running import RunningLab
 
+_ROLL_OUT = 60.0  # seconds; on a busy machine it takes about 5
 _SETTLE = 60.0  # seconds that watches and sets of a healthy lab may take; they need about 5
 
 
@@ -50,6 +55,22 @@ def inject(fault: str, kubeconfigs: tuple[Path, Path]) -> None:
             await CATALOGUE[fault].inject(lab)
 
     asyncio.run(act())
+
+
+def wait_rolled_out(kubeconfigs: tuple[Path, Path]) -> None:
+    """Until no Deployment of the scenario has pods of an older template; raises ClusterError, WaitTimeout."""
+    for names, path in zip((MESH1, MESH2), kubeconfigs, strict=True):
+        with contextlib.closing(Cluster(names.name, path)) as cluster:
+            for namespace in (names.system_namespace, names.app_namespace):
+                what = f"the Deployments of {namespace} to be rolled out"
+                cluster.wait(what, DEPLOYMENT, namespace, until=_rolled_out, timeout=_ROLL_OUT)
+
+
+def _rolled_out(deployments: Objects) -> bool:
+    found = [(obj["spec"].get("replicas", 1), obj.get("status") or {}) for obj in deployments]
+    return all(is_current(obj) for obj in deployments) and all(
+        wanted == status.get("updatedReplicas", 0) == status.get("replicas", 0) for wanted, status in found
+    )
 
 
 def spoiled(kubeconfigs: tuple[Path, Path]) -> Mapping[str, int]:

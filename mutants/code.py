@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 
 _ROOT = Path(__file__).parent.parent
+# What is tested, and by what: the suite and the lab. Neither documents nor the selftests change what comes of a run.
+_TESTED = ("conftest.py", "fixtures", "harness", "lab", "manifests", "tests")
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,22 @@ class Code:
             return cls("", False)
 
     def same_as(self, other: Code) -> bool:
-        """Whether both are certainly the same code: changed files are the same as nothing."""
-        return bool(self.commit) and self == other and self.clean
+        """Whether suite and lab are certainly the same in both: changed files are the same as nothing."""
+        return self.clean and other.clean and bool(self.commit) and _tested(self.commit) == _tested(other.commit)
 
     def __str__(self) -> str:
         if not self.commit:
             return "no commit (not in a git checkout)"
         return f"commit {self.commit[:12]}{'' if self.clean else ' with changes'}"
+
+
+@cache
+def _tested(commit: str) -> str:
+    """What suite and lab consist of in a commit; for one that is not known here, the commit itself."""
+    try:
+        return _git("ls-tree", commit, *_TESTED)
+    except (OSError, subprocess.CalledProcessError):
+        return commit
 
 
 def _git(*arguments: str) -> str:

@@ -15,17 +15,21 @@ import aiohttp
 
 from harness.provision import ProvisionError
 from harness.transport import ClusterError
+from harness.waiting import WaitTimeout
 from lab.client import ApiError
 from lab.faults import CATALOGUE
 from lab.supervisor import LabError
-from mutants.bench import bare_lab, inject, provisioned_lab, spoiled
+from mutants.bench import bare_lab, inject, provisioned_lab, spoiled, wait_rolled_out
 from mutants.code import Code
 from mutants.expected import EXPECTED
 from mutants.suite import ADOPTING, EMBEDDED, PROVISIONING, Outcome, RunBroken, diagnosis, found_cause, run_suite
 from mutants.verdict import Judgement, Verdict, judge
 
 _SETTLING = 6.0  # seconds from a changed object to the last status that speaks of it, with several labs at a time
-_CANNOT = (RunBroken, ProvisionError, ClusterError, LabError, ApiError, aiohttp.ClientError, OSError, RuntimeError)
+_CANNOT = (
+    *(RunBroken, ProvisionError, ClusterError, WaitTimeout, LabError, ApiError),
+    *(aiohttp.ClientError, OSError, RuntimeError),
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def _on_broken_federation(fault: str, directory: Path) -> Outcome:
     """The scenario is installed, broken, and verified as it is."""
     with provisioned_lab() as kubeconfigs:
         inject(fault, kubeconfigs)
+        wait_rolled_out(kubeconfigs)
         time.sleep(_SETTLING)
         return run_suite(ADOPTING, directory, kubeconfigs)
 

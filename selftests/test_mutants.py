@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -59,6 +60,27 @@ def test_what_came_of_a_run_is_kept_and_found_again(tmp_path):
     assert Outcome.load(tmp_path) == kept
     (tmp_path / "outcome.json").write_text('{"failed": [], "cause": "", "side": "", "seconds": 1.0}')
     assert Outcome.load(tmp_path) is None
+
+
+def test_a_commit_that_leaves_suite_and_lab_alone_is_the_same_code(monkeypatch, tmp_path):
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=n", "-c", "user.email=e")
+        return subprocess.run(["git", *who, *arguments], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
+
+    def committed(file: str, text: str) -> Code:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+        git("add", "-A")
+        git("commit", "-m", file)
+        return Code(git("rev-parse", "HEAD"), clean=True)
+
+    monkeypatch.setattr("mutants.code._ROOT", tmp_path)
+    git("init")
+    first, documents = committed("harness/split.py", "1"), committed("docs/faults.md", "2")
+    changed = committed("harness/split.py", "3")
+    assert first != documents
+    assert first.same_as(documents)
+    assert not documents.same_as(changed)
 
 
 @pytest.mark.parametrize(
