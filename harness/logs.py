@@ -78,11 +78,17 @@ class LogFollower:
         self._threads: list[threading.Thread] = []
         self._streams: dict[str, LogStream] = {}
         self._followed: set[str] = set()
+        self._opening: list[threading.Event] = []
 
     def start(self) -> None:
-        """Follows what is there now (raises ClusterError when pods cannot be listed), and later what comes."""
+        """Follows what is there now (raises ClusterError when pods cannot be listed), and later what comes.
+
+        Comes back when every log that is there is open: what is written from then on is not lost.
+        """
         for workload in self._workloads:
             self._look(workload, first=True)
+        for opened in self._opening:
+            opened.wait()
         self._spawn(self._look_again)
 
     def stop(self) -> None:
@@ -128,9 +134,21 @@ class LogFollower:
             self._found(source, workload.proxy(pod))
             if not first:
                 self._trouble(f"{source} started while requests were being sent")
-            self._spawn(self._follow, workload, pod, source, first)
+            opened = threading.Event()
+            self._opening += [opened] if first else []
+            self._spawn(self._follow, workload, pod, source, first, opened)
 
-    def _follow(self, workload: Workload, pod: Object, source: Source, skip_past: bool) -> None:
+    def _follow(
+        self, workload: Workload, pod: Object, source: Source, skip_past: bool, opened: threading.Event
+    ) -> None:
+        try:
+            self._follow_until_gone(workload, pod, source, skip_past, opened)
+        finally:
+            opened.set()
+
+    def _follow_until_gone(
+        self, workload: Workload, pod: Object, source: Source, skip_past: bool, opened: threading.Event
+    ) -> None:
         """Follows one pod's proxy until the pod is gone; a pod that is new is read from its beginning."""
         name, seen = pod["metadata"]["name"], _Seen()
         restarts = _restarts(pod)
@@ -138,10 +156,11 @@ class LogFollower:
         with contextlib.suppress(Cancelled):
             while not self._stopping.is_set():
                 try:
-                    self._read(workload, name, source, seen, tail)
+                    self._read(workload, name, source, seen, tail, opened)
                 except ClusterError as error:
                     self._trouble(f"log of {source}: {error}")
                 tail = None
+                opened.set()
                 pause(0.1, self._stopping)
                 now = self._find(workload, pod)
                 if now is None:
@@ -162,8 +181,17 @@ class LogFollower:
                 continue
             return found if found and found["metadata"]["uid"] == pod["metadata"]["uid"] else None
 
-    def _read(self, workload: Workload, pod: str, source: Source, seen: _Seen, tail: int | None) -> None:
+    def _read(
+        self,
+        workload: Workload,
+        pod: str,
+        source: Source,
+        seen: _Seen,
+        tail: int | None,
+        opened: threading.Event,
+    ) -> None:
         stream = workload.cluster.logs(workload.namespace, pod, _CONTAINER, follow=True, since=seen.since, tail=tail)
+        opened.set()
         self._deliver_all(stream, source, seen)
 
     def _read_previous(self, workload: Workload, pod: str, source: Source, seen: _Seen) -> None:

@@ -61,6 +61,13 @@ def test_lines_come_as_they_are_written_and_old_ones_do_not(following, pod):
         assert following.read(2) == ["4", "5"]
 
 
+def test_nothing_is_lost_that_is_written_once_a_log_is_said_to_be_followed(following, pod):
+    following.logs.busy = 2
+    with following.follower:
+        following.logs.write(pod, line(3), line(4))
+        assert following.read(3) == ["2", "3", "4"]
+
+
 @pytest.mark.usefixtures("pod")
 def test_the_source_names_mesh_workload_and_pod(following):
     with following.follower:

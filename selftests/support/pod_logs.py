@@ -43,6 +43,7 @@ class PodLogs:
         self.pods: dict[str, LoggedPod] = {}
         self.asked: list[dict[str, str]] = []
         self.forbidden = False
+        self.busy = 0  # how many more requests for logs are told to come again
         self.changed = threading.Condition()
 
     def add(self, pod: LoggedPod) -> LoggedPod:
@@ -124,6 +125,9 @@ def _answer(request: BaseHTTPRequestHandler, logs: PodLogs) -> None:
         _send(request, 200, {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": listed})
     elif pod is None:
         _send(request, 404, {"kind": "Status", "message": f"pods {name} not found", "code": 404})
+    elif sub == "log" and logs.busy:
+        logs.busy -= 1
+        _send(request, 503, {"kind": "Status", "message": "busy", "code": 503})
     elif sub == "log":
         logs.asked.append(asked)
         _send_log(request, logs, pod, asked)
