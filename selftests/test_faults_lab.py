@@ -7,7 +7,6 @@ import contextlib
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,30 +26,12 @@ from lab.faults.fault import Fault
 from lab.running import RunningLab
 from lab.supervisor import LabError, command
 from selftests.conftest import OBSERVED
-from selftests.support.federation import SETS, LiveFederation, in_force
-from selftests.support.lab import start_lab, stop_lab
+from selftests.support.federation import SETS, LiveFederation, directory, federation, in_force
 
+__all__ = ["directory", "federation"]
 CAPTURED = sorted(path.name for path in (OBSERVED / "faults").iterdir())
 # mesh1 could not write its status there: the product's own update was refused (mesh1-istiod.log of the capture).
 OUTDATED = {"wrong-discovery-port-import", "unreachable-address-import"}
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    """The directory of a lab that lives as long as this module's tests."""
-    lab = start_lab("--until-eof")
-    try:
-        yield lab.directory
-    finally:
-        stop_lab(lab)
-
-
-@pytest.fixture(scope="module")
-def federation(directory: Path) -> Iterator[LiveFederation]:
-    """The scenario, provisioned."""
-    found = LiveFederation(directory)
-    yield found
-    found.close()
 
 
 def view(status: Any, pod_ends: bool = False) -> Any:

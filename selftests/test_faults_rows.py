@@ -7,19 +7,17 @@ the captures' (NC, without a cluster, for what OSSM 2.1's own Envoy calls NR; UR
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.envoy import AccessLine
 from lab.faults import CATALOGUE
-from selftests.support.federation import ALL_STARS, LiveFederation, in_force
-from selftests.support.lab import start_lab, stop_lab
+from selftests.support.federation import ALL_STARS, directory, federation, in_force
 
+__all__ = ["directory", "federation"]
 REFUSED = "503 Service Unavailable"
 NO_HOST = (
     'Get "http://mesh2-egress.mesh2-system.svc.cluster.local:8188/v1/watch": dial tcp: lookup '
@@ -122,24 +120,6 @@ ROWS = {
     "F78": Row("ratings-down-import", pages=SOME, calls=frozenset({(503, "UH", LOCAL)})),
     "row 40": Row("network-view-wrong-import", pages=SOME, calls=UNMET, egress=(Line(0, "UH"),)),
 }
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    """The directory of a lab that lives as long as this module's tests."""
-    lab = start_lab("--until-eof")
-    try:
-        yield lab.directory
-    finally:
-        stop_lab(lab)
-
-
-@pytest.fixture(scope="module")
-def federation(directory: Path) -> Iterator[LiveFederation]:
-    """The scenario, provisioned."""
-    found = LiveFederation(directory)
-    yield found
-    found.close()
 
 
 def watch(status: Any, wanted: tuple[str, bool, str] | None) -> Any:

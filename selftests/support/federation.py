@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from harness import kinds
@@ -24,6 +25,7 @@ from harness.progress import Progress
 from harness.provision import Provisioner
 from lab.faults.fault import Fault
 from lab.running import RunningLab
+from selftests.support.lab import start_lab, stop_lab
 
 NAMES: dict[str, MeshNames] = {"mesh1": MESH1, "mesh2": MESH2}
 SETS = {"mesh1": kinds.EXPORTS, "mesh2": kinds.IMPORTS}
@@ -149,3 +151,21 @@ class LiveFederation:
 
 def _text(value: Any) -> str:
     return json.dumps(value, default=str, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    """The directory of a lab that lives as long as this module's tests."""
+    lab = start_lab("--until-eof")
+    try:
+        yield lab.directory
+    finally:
+        stop_lab(lab)
+
+
+@pytest.fixture(scope="module")
+def federation(directory: Path) -> Iterator[LiveFederation]:
+    """The scenario, provisioned."""
+    found = LiveFederation(directory)
+    yield found
+    found.close()
