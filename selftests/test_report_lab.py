@@ -36,9 +36,9 @@ def test_both_meshes_are_in_it_with_their_versions(content):
 def test_peers_are_recorded_from_before_they_connect(content):
     for mesh in ("mesh1", "mesh2"):
         states = [state for state in content["timings"]["peers"] if state["mesh"] == mesh]
-        assert not states[0]["watch"]
-        assert states[-1]["watch"]
-        assert states[-1]["remote"]
+        assert (states[0]["watch"], states[0]["remote"]) == (False, False)
+        # A listener that changes cuts a watch for a moment: the last state may be a cut one, as may any other.
+        assert any(state["watch"] and state["remote"] for state in states)
         assert [state["seconds"] for state in states] == sorted(state["seconds"] for state in states)
 
 

@@ -19,10 +19,11 @@ import requests
 from harness import kinds
 from harness.cluster import Cluster
 from harness.envoy import AccessLine, Proxy, parse_access_line
-from harness.mesh import MESH1, MESH2, MeshNames
+from harness.mesh import MESH1, MESH2, MeshNames, running_pods
 from harness.probe import look_at
 from harness.progress import Progress
 from harness.provision import Provisioner
+from harness.transport import NotFound
 from lab.faults.fault import Fault
 from lab.running import RunningLab
 from selftests.support.lab import start_lab, stop_lab
@@ -101,7 +102,7 @@ class LiveFederation:
     def ratings_calls(self, mark: str) -> list[AccessLine]:
         """What reviews' sidecar logged of its calls of ratings for the probes with this mark."""
         namespace = MESH2.app_namespace
-        pods = self.clusters["mesh2"].list(kinds.POD, namespace, "app=reviews,version=v3")
+        pods = running_pods(self.clusters["mesh2"], namespace, "app=reviews,version=v3")
         found = [line for pod in pods for line in self._lines("mesh2", namespace, pod["metadata"]["name"])]
         ours = [line for line in found if line.user_agent.startswith(f"probe/{mark}/")]
         return [line for line in ours if line.path.startswith("/ratings/")]
@@ -111,14 +112,17 @@ class LiveFederation:
         names = NAMES[mesh]
         label = names.ingress_gateway if mesh == "mesh1" else names.egress_gateway
         found = []
-        for pod in self.clusters[mesh].list(kinds.POD, names.system_namespace, f"app={label}"):
+        for pod in running_pods(self.clusters[mesh], names.system_namespace, f"app={label}"):
             found += self._lines(mesh, names.system_namespace, pod["metadata"]["name"])
         return found
 
     def _lines(self, mesh: str, namespace: str, pod: str) -> list[AccessLine]:
-        Proxy(self.clusters[mesh], namespace, pod).write_logs()
-        with contextlib.closing(self.clusters[mesh].logs(namespace, pod, "istio-proxy", tail=100)) as lines:
-            return [line for text in lines if (line := parse_access_line(text))]
+        # A fault that changes a Deployment has the old pod taken away, perhaps since it was listed.
+        with contextlib.suppress(NotFound):
+            Proxy(self.clusters[mesh], namespace, pod).write_logs()
+            with contextlib.closing(self.clusters[mesh].logs(namespace, pod, "istio-proxy", tail=100)) as lines:
+                return [line for text in lines if (line := parse_access_line(text))]
+        return []
 
     def istiod_log(self, mesh: str) -> list[str]:
         """Lines of a mesh's istiods."""
