@@ -5,7 +5,8 @@ The traps of these statuses live here and nowhere else (OSSM 2.1 to 2.6, read fr
 * `watch` is this mesh's own outbound watch, `remotes` are the other mesh's watches on us; only both together are a
   federation. A search for `connected: true` anywhere would be satisfied by one direction.
 * `lastConnected` is the last attempt, `lastDisconnectStatus` is never cleared, `lastEvent` of a watch is never set:
-  `lastFullSync` is the only sign of life.
+  `lastFullSync` is the only sign of life. A connected watch polls up to two minutes for its first full sync: one that
+  is older than the attempt says that the peer lets the watch in but not the poll.
 * A pod may stand in `active` and in `inactive` at once (a defect with several istiods): its newest sync counts.
 * Each remote istiod's watch lands on one local pod: remotes are a union over pods.
 * An import that no rule takes may be listed with an empty local service: it is not imported.
@@ -147,6 +148,11 @@ class Connection:
             source=entry.get("source") or "",
         )
 
+    @property
+    def unread(self) -> bool:
+        """Whether no full sync was completed since the last attempt: a watch that connects begins with one."""
+        return bool(self.last_full_sync and self.last_attempt and self.last_full_sync < self.last_attempt)
+
 
 @dataclass(frozen=True)
 class IstiodView:
@@ -188,7 +194,7 @@ class PeerStatus:
         return [remote.source for view in self.views for remote in view.remotes if remote.connected]
 
     def watch_problem(self, pod: str, now: datetime, bound: timedelta) -> str | None:
-        """Why the own watch of istiod `pod` is not healthy, or None: connected, last full sync within bound."""
+        """Why the own watch of istiod `pod` is not healthy, or None: connected, synced since then and within bound."""
         if not self.views:
             return "status is empty: istiod has not processed this ServiceMeshPeer (root certificate? namespace?)"
         view = self.view(pod)
@@ -201,6 +207,9 @@ class PeerStatus:
             return f"istiod {pod}: own watch is not connected, last answer: {last}{inbound}"
         if watch.last_full_sync is None:
             return f"istiod {pod}: own watch is connected, but no full sync was ever completed"
+        if watch.unread:
+            since, last = (f"{moment:%H:%M:%S}Z" for moment in (watch.last_attempt, watch.last_full_sync) if moment)
+            return f"istiod {pod}: own watch is connected since {since}, but its last full sync is older, of {last}"
         age = now - watch.last_full_sync
         if age > bound:
             return f"istiod {pod}: last full sync is {_seconds(age)} old, at most {_seconds(bound)} is healthy: stale"

@@ -77,6 +77,12 @@ EXPECTED: dict[str, Expected] = {
         why="the export set keeps its last status; mesh2 is told that nothing is exported any more",
     ),
     "peer-stale-import": Expected(("FED-001[mesh2]",), ("stale-sync",), "mesh2"),
+    "list-refused-export": Expected(
+        ("FED-001[mesh2]", "FED-007[mesh1]"),
+        ("discovery-denied",),
+        "mesh1",
+        why="mesh1 goes on saying that it is watched, which is true",
+    ),
     "wrong-egress-name-import": Expected((*_MESH2_BLIND, *_TRAFFIC), ("egress-gateway-missing",), "mesh2"),
     "wrong-ingress-name-export": Expected(
         (*_MESH2_BLIND, "INSTALL-007[mesh1]", "INSTALL-012[mesh1]"),

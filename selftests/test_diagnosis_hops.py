@@ -187,6 +187,20 @@ def test_a_connected_watch_without_a_fresh_sync_is_stale_and_no_status_is_no_tru
     assert watch_stop(bare, [view["pod"]], datetime.now(UTC), BOUND, []).cause == "peer-not-processed"
 
 
+def test_a_watch_that_is_let_in_without_its_list_is_explained_by_its_polls_since_then(observed: Load) -> None:
+    peer = peer_of(observed, "healthy/objects/mesh2-servicemeshpeer-mesh1.json")
+    (view,) = peer["status"]["discoveryStatus"]["active"]
+    polls = [line for line in captured(observed, "wrong-clientid-export", "mesh2-egress") if line.is_http]
+    refused = min(line.start_time for line in polls)
+
+    def cause(connected: datetime) -> str:
+        view["watch"] |= {"lastConnected": connected.isoformat(), "lastFullSync": "2026-11-22T05:00:00Z"}
+        return watch_stop(peer, [view["pod"]], connected, BOUND, polls).cause
+
+    assert cause(refused - timedelta(seconds=1)) == "discovery-denied"
+    assert cause(max(line.start_time for line in polls) + timedelta(seconds=1)) == "stale-sync"
+
+
 def tcp_line(flags: str, reason: str, details: str = "-", termination: str = "-") -> AccessLine:
     text = (
         f'[2026-11-22T07:37:01.160Z] "- - -" 0 {flags} {details} {termination} "{reason}" 0 0 3 - "-" "-" "-" "-" '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,6 +46,17 @@ def test_a_connected_watch_whose_istiod_is_gone_is_stale(observed):
     later = parse_time("2026-11-22T07:45:00Z")
     assert status.views[0].watch.connected
     assert "stale" in status.watch_problem(ISTIOD_1, later, BOUND)
+
+
+def test_a_watch_that_connected_after_its_last_full_sync_has_not_read_the_list(observed):
+    status = peer(observed, "healthy/objects/mesh2-servicemeshpeer-mesh1.json")
+    (seen,) = status.views
+    late = seen.watch.last_full_sync + timedelta(seconds=1)
+    behind = replace(status, views=(replace(seen, watch=replace(seen.watch, last_attempt=late)),))
+    problem = behind.watch_problem(ISTIOD_2, SHORTLY_AFTER, BOUND)
+    assert problem.endswith("own watch is connected since 07:26:58Z, but its last full sync is older, of 07:26:57Z")
+    same = replace(status, views=(replace(seen, watch=replace(seen.watch, last_attempt=seen.watch.last_full_sync)),))
+    assert same.watch_problem(ISTIOD_2, SHORTLY_AFTER, BOUND) is None
 
 
 def test_a_disconnected_remote_is_missing_and_a_pod_that_is_gone_is_named(observed):

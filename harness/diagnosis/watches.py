@@ -19,6 +19,8 @@ from harness.status import PeerStatus
 from harness.transport import ClusterError, Forbidden, Object, Objects
 from harness.waiting import WaitTimeout
 
+_UNEXPLAINED = "watch-not-connected"
+
 
 @dataclass(frozen=True)
 class Watches:
@@ -121,15 +123,17 @@ def watch_stop(peer: Object, pods: Sequence[str], now: datetime, bound: timedelt
     if view is None:
         return Stop("peer-not-processed", problem)
     if view.watch.connected:
-        return Stop("stale-sync", problem)
+        since = view.watch.last_attempt
+        polls = discovery_stop([line for line in lines if since is None or line.start_time >= since])
+        return polls if polls and polls.cause != _UNEXPLAINED else Stop("stale-sync", problem)
     said = view.watch.last_disconnect_status
     if "dial tcp" in said or "no such host" in said:
         return Stop("egress-unreachable", said)
     logged = discovery_stop(lines)
-    if logged and logged.cause != "watch-not-connected":
+    if logged and logged.cause != _UNEXPLAINED:
         return logged
     if said[:3] in ("400", "403"):  # nobody on the way but the peer says these
         return Stop(answered(int(said[:3])), said)
     if any(remote.connected for remote in view.remotes):
         return Stop("one-direction", logged.detail if logged else problem)
-    return Stop("watch-not-connected", problem)
+    return Stop(_UNEXPLAINED, problem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab import resources
 from lab.faults.changes import Change, Target
-from lab.faults.edits import control_plane, down, knob, peer
+from lab.faults.edits import control_plane, down, knob, peer, refusal
 from lab.faults.fault import CAPTURED, SYSTEM, Fault
 from lab.istiod.knobs import SYNC
 
@@ -63,6 +63,19 @@ def faults() -> list[Fault]:
             "hour is made up: the lab's istiod stops to ask, and writes the times of its watch as an hour earlier)",
             "F33",
             (knob("mesh2", SYNC, "stopped"),),
+        ),
+        Fault(
+            "list-refused-export",
+            "a policy in mesh1 refuses mesh2 the list of services, though not its watch, which begins anew and waits",
+            "F33, F37",
+            (
+                refusal(
+                    "mesh1",
+                    "list-refused",
+                    {"app": "mesh2-ingress"},
+                    {"paths": ["/v1/services/*"], "ports": ["8188"]},
+                ),
+            ),
         ),
         Fault(
             "wrong-egress-name-import",

@@ -111,3 +111,10 @@ def knob(mesh: str, name: str, value: str) -> Change:
     target = Target(mesh, resources.CONFIG_MAP, CONFIG_MAP_NAME, SYSTEM[mesh])
     metadata = {"name": target.name, "namespace": target.namespace}
     return Change(target, create={"metadata": metadata, "data": {name: value}})
+
+
+def refusal(mesh: str, name: str, labels: Object, operation: Object) -> Change:
+    """Adds an AuthorizationPolicy that denies an operation at the pods with these labels in a mesh's system."""
+    target = Target(mesh, resources.AUTHORIZATION_POLICY, name, SYSTEM[mesh])
+    spec = {"action": "DENY", "selector": {"matchLabels": labels}, "rules": [{"to": [{"operation": operation}]}]}
+    return Change(target, create={"metadata": {"name": name, "namespace": target.namespace}, "spec": spec})
