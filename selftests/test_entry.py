@@ -14,18 +14,12 @@ from harness.kinds import POD, ROUTE, SERVICE
 from harness.manifests import load
 from harness.mesh import MESH2
 from harness.waiting import wait_for
-from selftests.support.lab import Lab, start_lab, stop_lab
+from selftests.support.lab import lab
 from selftests.support.users import restricted
 
+__all__ = ["lab"]
 NAMESPACE = "mesh2-system"
 GATEWAY = "istio-ingressgateway"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    found = start_lab()
-    yield found
-    stop_lab(found)
 
 
 @pytest.fixture(scope="module")

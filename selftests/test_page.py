@@ -14,11 +14,11 @@ from harness.measure import Measurement
 from harness.report.graph_svg import service_graph
 from harness.report.markup import element
 from harness.report.page import page
-from harness.report.record import MeshRecord, PeerState, Result, RunRecord
+from harness.report.record import PeerState, Result, RunRecord
 from harness.report.split_svg import split_chart
 from harness.report.timeline_svg import timeline
 from harness.split import SplitTest
-from selftests.support.reports import content_of, even, measured, run_of
+from selftests.support.reports import content_of, even, full_record, measured, run_of
 from selftests.support.scripted import Answer
 
 NASTY = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>&"
@@ -60,31 +60,6 @@ class Tree(HTMLParser):
             for name, attributes, text in self.elements
             if name == tag and wanted <= set(attributes.get("class", "").split())
         ]
-
-
-def full_record() -> RunRecord:
-    record = run_of({"SPLIT-001": Result.FAILED, "FED-003": Result.SKIPPED})
-    record.meshes = {
-        name: MeshRecord(name, "2.1.6", "v2.1", "v1.30.4", "https://a", "b") for name in ("mesh1", "mesh2")
-    }
-    record.measurements = [measured(even), measured(lambda i: Answer("mesh1", status=503 if i % 3 == 0 else 200))]
-    record.steps = [(0.5, "mesh1", "control plane: applying"), (2.5, "mesh1", "control plane: Ready")]
-    record.peers = [PeerState(1.0, "mesh1", False, False), PeerState(3.0, "mesh1", True, True)]
-    record.diagnosis = {
-        "state": "broken",
-        "cause": "weights-differ",
-        "side": "mesh2",
-        "sentence": "The weights differ.",
-        "remedy": "Set them.",
-        "seconds": 1.0,
-        "links": [{"name": "API", "side": "both", "state": "unknown", "looked_at": "/version", "seen": "Forbidden"}],
-    }
-    times = {"first": "2026-01-01T00:00:03.000Z", "last": "2026-01-01T00:01:07.000Z"}
-    record.evidence = [
-        {"file": "evidence/mesh1/peer.yaml", "what": "peer", "mesh": "mesh1", "bytes": 12},
-        {"file": "evidence/mesh1/logs/a.log", "what": "access log", "mesh": "mesh1", "bytes": 99, "cut": True, **times},
-    ]
-    return record
 
 
 @pytest.fixture(scope="module")

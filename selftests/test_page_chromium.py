@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.report.page import page
-from selftests.support.reports import content_of
-from selftests.test_page import full_record
+from selftests.support.reports import content_of, full_record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (

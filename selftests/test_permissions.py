@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,10 @@ from harness.mesh import MESH1, MESH2
 from harness.preflight.permissions import Need, done_without, needs
 from lab.settings import ClusterSettings
 from selftests.support import asked
-from selftests.support.lab import Lab, start_lab, stop_lab
+from selftests.support.lab import lab
 from selftests.support.users import restricted
 
+__all__ = ["lab"]
 ROOT = Path(__file__).parent.parent
 NAMES = {"mesh1": MESH1, "mesh2": MESH2}
 # Asked without need: a refusal is answered otherwise, which these runs show by being refused.
@@ -52,13 +52,6 @@ def denied(names) -> list[dict]:
     found.append({"verbs": ["list"], "resources": [k.plural for k in kinds if k.namespaced], "namespaces": [""]})
     found.append({"verbs": ["create"], "resources": ["servicemeshcontrolplanes"], "namespaces": ["default"]})
     return found
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    found = start_lab()
-    yield found
-    stop_lab(found)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,10 @@ from harness.cluster import Cluster
 from harness.manifests import scenario
 from harness.mesh import MESH1, MESH2
 from harness.plan import plan
-from selftests.support.lab import Lab, start_lab, stop_lab
+from selftests.support.lab import Lab, lab
 
+__all__ = ["lab"]
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    found = start_lab()
-    yield found
-    stop_lab(found)
 
 
 @pytest.fixture

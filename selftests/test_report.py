@@ -15,9 +15,9 @@ from harness.report import files
 from harness.report.catalogue import TESTS, catalogue, title_of
 from harness.report.document import aggregate, digest, document
 from harness.report.figures import COURSE, figures
-from harness.report.record import MeshRecord, PeerState, Requirement, Result, RunRecord, TestRecord
+from harness.report.record import Requirement, Result, RunRecord, TestRecord
 from harness.report.service_graph import service_graph
-from selftests.support.reports import SCHEMA, booked, content_of, even, measured, probe, run_of
+from selftests.support.reports import SCHEMA, booked, content_of, even, full_record, measured, probe, run_of
 from selftests.support.scripted import BACKENDS, Answer
 from selftests.test_ledger import CAPTURED
 
@@ -30,23 +30,7 @@ def requirement(content: dict, identity: str) -> dict:
 
 @pytest.fixture(scope="module")
 def full() -> dict:
-    """A report with everything in it."""
-    record = run_of({"SPLIT-002": FAILED, "FED-003": SKIPPED})
-    record.meshes = {"mesh1": MeshRecord("mesh1", "2.1.6", "v2.1", "v1.30.4", "https://127.0.0.1:1", "10.0.0.1")}
-    record.measurements = [measured(even), measured(lambda i: Answer("mesh1", status=503 if i % 3 == 0 else 200))]
-    record.steps = [(0.5, "mesh1", "control plane: applying"), (2.5, "mesh1", "control plane: Ready")]
-    record.peers = [PeerState(1.0, "mesh1", False, False), PeerState(3.0, "mesh1", True, True)]
-    record.diagnosis = {
-        "state": "broken",
-        "cause": "weights-differ",
-        "side": "mesh2",
-        "sentence": "The weights differ.",
-        "remedy": "Set them.",
-        "seconds": 1.0,
-        "links": [{"name": "API", "side": "both", "state": "ok", "looked_at": "/version", "seen": "answers"}],
-    }
-    record.evidence = [{"file": "evidence/mesh1/peer.yaml", "what": "peer", "mesh": "mesh1", "bytes": 12}]
-    return content_of(record)
+    return content_of(full_record())
 
 
 # Results

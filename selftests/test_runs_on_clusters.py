@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,19 +25,13 @@ from harness.progress import Progress
 from harness.provision import Provisioner
 from harness.snapshot import changes, snapshot
 from harness.waiting import pause
-from selftests.support.lab import Lab, start_lab, stop_lab
+from selftests.support.lab import lab
 from selftests.test_progress import screen
 
+__all__ = ["lab"]
 ROOT = Path(__file__).parent.parent
 ONE_TEST = ("tests/test_install.py", "-k", "trust_domains")
 FINALIZER = "selftest.example/hold"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    found = start_lab()
-    yield found
-    stop_lab(found)
 
 
 @pytest.fixture(scope="module")

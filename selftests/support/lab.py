@@ -6,8 +6,11 @@ import os
 import select
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from lab import guardian
 from lab.settings import ClusterSettings
@@ -47,6 +50,14 @@ def stop_lab(lab: Lab) -> None:
     if lab.process.poll() is None:
         lab.process.terminate()
     lab.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A lab that lives as long as this module's tests."""
+    found = start_lab()
+    yield found
+    stop_lab(found)
 
 
 def processes_of(directory: Path) -> dict[int, str]:

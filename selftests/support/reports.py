@@ -12,7 +12,7 @@ from harness.measure import WARM_UP, Judge, Measurement
 from harness.probe import Page, Probe, user_agent
 from harness.report.catalogue import catalogue
 from harness.report.document import document
-from harness.report.record import Result, RunRecord, TestRecord
+from harness.report.record import MeshRecord, PeerState, Result, RunRecord, TestRecord
 from harness.split import SplitTest
 from selftests.support.scripted import BACKENDS, CALLER, RATINGS, Answer, call_line, ratings_line, stamp
 
@@ -67,6 +67,32 @@ def run_of(results: dict[str, Result] | None = None, default: Result = Result.PA
         record.tests[nodeid] = test
     if any(test.result is Result.FAILED for test in record.tests.values()):
         record.exit_status = 1
+    return record
+
+
+def full_record() -> RunRecord:
+    """A run with everything in it: a failed and a skipped requirement, all figures, a diagnosis, evidence."""
+    record = run_of({"SPLIT-001": Result.FAILED, "FED-003": Result.SKIPPED})
+    record.meshes = {
+        name: MeshRecord(name, "2.1.6", "v2.1", "v1.30.4", "https://a", "b") for name in ("mesh1", "mesh2")
+    }
+    record.measurements = [measured(even), measured(lambda i: Answer("mesh1", status=503 if i % 3 == 0 else 200))]
+    record.steps = [(0.5, "mesh1", "control plane: applying"), (2.5, "mesh1", "control plane: Ready")]
+    record.peers = [PeerState(1.0, "mesh1", False, False), PeerState(3.0, "mesh1", True, True)]
+    record.diagnosis = {
+        "state": "broken",
+        "cause": "weights-differ",
+        "side": "mesh2",
+        "sentence": "The weights differ.",
+        "remedy": "Set them.",
+        "seconds": 1.0,
+        "links": [{"name": "API", "side": "both", "state": "unknown", "looked_at": "/version", "seen": "Forbidden"}],
+    }
+    times = {"first": "2026-01-01T00:00:03.000Z", "last": "2026-01-01T00:01:07.000Z"}
+    record.evidence = [
+        {"file": "evidence/mesh1/peer.yaml", "what": "peer", "mesh": "mesh1", "bytes": 12},
+        {"file": "evidence/mesh1/logs/a.log", "what": "access log", "mesh": "mesh1", "bytes": 99, "cut": True, **times},
+    ]
     return record
 
 
