@@ -35,8 +35,8 @@ class _Wait:
 class Progress:
     """Writes steps of several meshes to one stream. Thread-safe.
 
-    live: rewrite one line per mesh (a terminal); otherwise every step is one line, with the seconds since the start,
-    and a wait of more than 10 s is told of every 30 s.
+    live: rewrite one line per mesh (a terminal); otherwise every step is one line, with the seconds since the start.
+    A wait that has no live line to be shown on is told of when it takes more than 10 s, and every 30 s from then on.
     """
 
     def __init__(self, stream: TextIO, live: bool) -> None:
@@ -70,7 +70,7 @@ class Progress:
 
     @contextmanager
     def waiting(self, mesh: str, what: str) -> Iterator[Callable[[str], None]]:
-        """Shows what is being waited for and what was seen last: on a live line at once, else when it takes long.
+        """Shows what is being waited for and what was seen last: on its mesh's live line at once, else when it is long.
 
         Yields a function that takes the last observation in words.
         """
@@ -86,7 +86,7 @@ class Progress:
         with self._lock:
             self._waits.setdefault(mesh, {})[what] = wait
             self._draw()
-            if not self._live and self._over is None:
+            if self._over is None and not self._drawn_on(mesh):
                 self._over = threading.Event()
                 threading.Thread(target=self._tell, args=(self._over,), name="long waits", daemon=True).start()
         try:
@@ -95,6 +95,8 @@ class Progress:
             with self._lock:
                 if self._waits[mesh].get(what) is wait:
                     del self._waits[mesh][what]
+                if wait.told and not self._lines:
+                    self._fresh = True  # after settling others write in between
                 if self._over and not any(self._waits.values()):
                     self._over.set()
                     self._over = None
@@ -106,11 +108,14 @@ class Progress:
                 with self._lock:
                     self._tell_due()
 
+    def _drawn_on(self, mesh: str) -> bool:
+        return self._live and mesh in self._lines
+
     def _tell_due(self) -> None:
         now = time.monotonic()
         for mesh, waits in sorted(self._waits.items()):
             for what, wait in waits.items():
-                if wait.due(now):
+                if wait.due(now) and not self._drawn_on(mesh):
                     wait.told = now
                     last = f"; last seen: {wait.seen}" if wait.seen else ""
                     text = f"still waiting for {what}, since {now - wait.since:.0f} s{last}"

@@ -82,3 +82,33 @@ def wait_for(
         if deadline.passed:
             raise WaitTimeout(mesh, what, deadline.waited, last, hint)
         pause(min(interval, deadline.left), cancelled)
+
+
+def settled(
+    look: Callable[[], T],
+    timeout: float,
+    problem: Callable[[T], str],
+    passing: type[Exception] | tuple[type[Exception], ...] = (),
+    interval: float = 0.25,
+    seen: Callable[[str], None] = lambda _: None,
+) -> T:
+    """What `look` finds as soon as there is no problem with it, else what it finds, or raises, when the time is over.
+
+    For what proxies do: a status is written before they have heard of it, and whoever is connected is cut when they
+    get a new listener, so only what lasts is a finding. `problem` says '' for none; `passing`: errors that may pass;
+    `seen` is told of each problem. Asked at least once, every `interval` seconds, for `timeout` seconds.
+    """
+    deadline = Deadline(timeout)
+    while True:
+        last = deadline.passed
+        try:
+            found = look()
+            trouble = problem(found)
+            if last or not trouble:
+                return found
+        except passing as error:
+            if last:
+                raise
+            trouble = str(error)
+        seen(trouble)
+        pause(min(interval, deadline.left))

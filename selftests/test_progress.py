@@ -107,6 +107,22 @@ def test_plain_lines_tell_of_a_long_wait_now_and_then_with_what_was_seen_last(mo
     wait_for("its thread to end", lambda: (not threads() or None, str(threads())), 10, interval=0.01)
 
 
+def test_a_terminal_tells_of_a_long_wait_that_has_no_line_to_be_shown_on(monkeypatch):
+    monkeypatch.setattr(progress_module, "_LONG", 0.1)
+    monkeypatch.setattr(progress_module, "_AGAIN", 1000.0)
+    stream = io.StringIO()
+    progress = Progress(stream, live=True)
+    progress.step("mesh1", "shown")
+    progress.settle()
+    for round_ in ("first", "second"):
+        stream.write("dots")
+        with progress.waiting("mesh1", round_):
+            told = f"mesh1  still waiting for {round_}, since 0 s"
+            wait_for(told, lambda told=told: (told in screen(stream.getvalue()) or None, stream.getvalue()), 10)
+    first, second = (f"mesh1  still waiting for {round_}, since 0 s" for round_ in ("first", "second"))
+    assert screen(stream.getvalue()) == ["mesh1  shown", "dots", first, "dots", second]
+
+
 def test_a_short_wait_leaves_no_line(monkeypatch):
     monkeypatch.setattr(progress_module, "_LONG", 1000.0)
     monkeypatch.setattr(progress_module, "_AGAIN", 0.1)

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from harness.waiting import Cancelled, Deadline, WaitTimeout, wait_for
+from harness.waiting import Cancelled, Deadline, WaitTimeout, settled, wait_for
 
 
 def test_the_first_answer_ends_the_wait():
@@ -49,6 +49,47 @@ def test_a_wait_that_is_given_up_ends_without_another_look():
     with pytest.raises(Cancelled):
         wait_for("never", look, 60, cancelled=cancelled)
     assert looks == [1]
+
+
+def scripted(*answers: str | Exception):
+    """A look that finds, or raises, these in turn, and '' for ever after."""
+    left = list(answers)
+
+    def look() -> str:
+        found = left.pop(0) if left else ""
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return look
+
+
+def test_what_passes_is_no_finding_and_is_told_while_it_lasts():
+    told: list[str] = []
+    look = scripted("closed", KeyError("nobody"), "closed")
+    assert settled(look, 60, str, KeyError, interval=0, seen=told.append) == ""
+    assert told == ["closed", "'nobody'", "closed"]
+
+
+def test_what_lasts_is_found_or_raised_in_the_end():
+    assert settled(scripted("closed"), 0, str) == "closed"
+    with pytest.raises(KeyError):
+        settled(scripted(KeyError("nobody")), 0, str, KeyError)
+
+
+def test_an_error_that_will_not_pass_ends_the_look():
+    with pytest.raises(ValueError, match="nonsense"):
+        settled(scripted(ValueError("nonsense")), 60, str, KeyError, interval=0)
+
+
+def test_a_look_at_the_end_of_the_time_is_the_one_that_counts():
+    looks: list[int] = []
+
+    def look() -> int:
+        looks.append(1)
+        return len(looks)
+
+    assert settled(look, 0.05, lambda _: "never fine", interval=0.01) == len(looks) > 1
 
 
 def test_a_deadline_never_has_less_than_nothing_left():

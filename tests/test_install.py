@@ -42,9 +42,8 @@ def test_the_egress_gateway_views_the_network_of_the_peer(mesh, installed):
 
 
 @pytest.mark.requirement("INSTALL-007")
-def test_a_tls_server_answers_at_the_ingress_address(mesh, installed):
-    problems = installed.closed_ports(mesh)
-    assert not problems, "\n".join(problems)
+def test_a_tls_server_answers_at_the_ingress_address(closed_ports):
+    assert not closed_ports, "\n".join(closed_ports)
 
 
 @pytest.mark.requirement("INSTALL-008")
@@ -73,9 +72,8 @@ def test_each_mesh_holds_the_current_root_of_the_other(provisioned, mesh, instal
 
 
 @pytest.mark.requirement("INSTALL-012")
-def test_the_federation_ingress_proves_the_identity_the_peer_expects(provisioned, mesh, installed):
-    problems = installed.presented_chain_problems(provisioned, mesh)
-    assert not problems, "\n".join(problems)
+def test_the_federation_ingress_proves_the_identity_the_peer_expects(chain_problems):
+    assert not chain_problems, "\n".join(chain_problems)
 
 
 @pytest.mark.requirement("INSTALL-013")
