@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from fixtures.clusters import fit_seconds
 from harness import kinds
 from harness.waiting import wait_for
 from selftests.support.api import api_server
@@ -120,6 +121,16 @@ def test_new_clusters_without_the_operator_are_refused_with_all_that_is_missing(
     for settings in (mesh1, mesh2):
         assert f"{settings.name}: {settings.server} serves no ServiceMeshControlPlane" in said
     assert kind.calls() == ["create", "create", "delete", "delete"]
+
+
+def test_an_operator_that_comes_by_olm_gets_the_time_of_its_installation(tmp_path):
+    (tmp_path / "operator.yaml").write_text("{apiVersion: apps/v1, kind: Deployment, metadata: {name: operator}}")
+    assert fit_seconds(tmp_path) < 60
+    subscription = (
+        "{apiVersion: operators.coreos.com/v1alpha1, kind: Subscription, metadata: {name: servicemeshoperator}}"
+    )
+    (tmp_path / "subscription.yaml").write_text(subscription)
+    assert fit_seconds(tmp_path) >= 300
 
 
 def test_without_kind_and_docker_there_is_one_clear_error(start, tmp_path):
