@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from harness import trust
 from harness.kinds import CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, FEDERATION_KINDS, MEMBER_ROLL, PEER, POD, SERVICE
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Federation, Mesh
@@ -146,7 +144,7 @@ def fingerprints(pem: str) -> set[str]:
 
 def root_problems(mesh: Mesh) -> list[str]:
     """Why the mesh's own root is not a valid CA certificate."""
-    problem = trust.root_problem(own_root(mesh), datetime.now(UTC))
+    problem = trust.root_problem(own_root(mesh), mesh.cluster.now())
     return [f"{mesh.name}: root in {mesh.system_namespace}/istio-ca-root-cert {problem}"] if problem else []
 
 

@@ -46,7 +46,7 @@ def wanted_imports(federation: Federation) -> list[ServiceEntry]:
 def watch_problems(mesh: Mesh, now: Callable[[], datetime]) -> dict[str, str]:
     """Each istiod pod of a mesh and what is wrong, and stays wrong, with its own watch, '' where nothing is.
 
-    `now` gives the time in UTC. Comes back as soon as every watch is connected and freshly synced.
+    `now` gives the cluster's time, in UTC. Comes back as soon as every watch is connected and freshly synced.
     """
     pods = [pod["metadata"]["name"] for pod in mesh.istiod_pods()]
     if not pods:

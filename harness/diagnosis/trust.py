@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from harness import trust
 from harness.diagnosis.addresses import connector, server_name
 from harness.diagnosis.facts import ROOT_KEY, Facts, MeshFacts
@@ -16,7 +14,7 @@ from harness.transport import ClusterError
 def own_root(mesh: MeshFacts) -> Link:
     """The mesh has a valid root of its own."""
     look = Look("own root", mesh.names.name, f"ConfigMap {mesh.system}/istio-ca-root-cert")
-    if problem := trust.root_problem(mesh.own_root(), datetime.now(UTC)):
+    if problem := trust.root_problem(mesh.own_root(), mesh.cluster.now()):
         return look.broken("own-root-invalid", problem, detail=problem)
     return look.ok(_short(_fingerprints(mesh.own_root())))
 
@@ -32,7 +30,7 @@ def held_root(facts: Facts, mesh: MeshFacts) -> Link:
     if ROOT_KEY not in (found.get("data") or {}):
         return look.broken("root-missing", f"no key {ROOT_KEY}", detail=f"{name} has no key {ROOT_KEY}", **values)
     pem = mesh.held_pem()
-    if problem := trust.root_problem(pem, datetime.now(UTC)):
+    if problem := trust.root_problem(pem, mesh.cluster.now()):
         outdated = "expired" in problem or "not valid before" in problem
         return look.broken("root-expired" if outdated else "root-empty", problem, detail=problem, **values)
     held, current = _fingerprints(pem), _fingerprints(facts.other(mesh).own_root())
