@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 
 def test_all_four_pipelines_are_there_and_parse():
     documents = [document for block in BLOCKS for document in yaml.safe_load_all(block)]
-    assert [document.get("kind") for document in documents[:2]] == ["Task", "Pipeline"]
+    assert [document.get("kind") for document in documents[:3]] == ["Task", "Task", "Pipeline"]
     assert [document.get("name") for document in documents if "jobs" in document] == [
         "federation",
         "federation-on-kind",
