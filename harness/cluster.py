@@ -275,6 +275,16 @@ class Cluster:
         """Version of Kubernetes, such as `v1.27.3`."""
         return self._transport.request("GET", "/version")["gitVersion"]
 
+    def knock(self) -> None:
+        """Whether the API server answers and knows this user; what the user may see is another question.
+
+        Raises ClusterError, at the latest when the patience is over twice: no answer is waited for longer.
+        """
+        self._transport.request("GET", "/version", prompt=True)
+        # /version is answered to anybody, and what is served without a look at what is stored.
+        with contextlib.suppress(Forbidden, NotFound):
+            self._transport.request("GET", NAMESPACE.path(None, "kube-system"), prompt=True)
+
     def clock_offset(self) -> float:
         """Seconds the API server's clock is ahead of ours, to about a second."""
         self.version()

@@ -18,6 +18,7 @@ from kubernetes.config import ConfigException, kube_config, new_client_from_conf
 from harness.proxies import Proxy, proxy_for
 
 _LOADING = threading.Lock()
+_INSTEAD_OF_PROVIDERS = "Use an exec plugin (`exec`) or a `token`"
 _NO_HOST = "-"  # for NO_PROXY: the client's websockets would look into the environment if it were empty
 
 
@@ -31,14 +32,16 @@ def load(kubeconfig: Path, context: str | None) -> tuple[Configuration, dict[str
     Raises Unusable, for an exec plugin that gives no credential too.
     """
     try:
+        cluster, user = _entries(kubeconfig, context)
         with _LOADING, _logged() as words:
             configuration = new_client_from_config(str(kubeconfig), context).configuration
             files = _keep_no_files(configuration)
-        cluster, user = _entries(kubeconfig, context)
     except (ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise Unusable(str(error)) from error
     if plugin := user.get("exec"):
         _check_plugin(plugin, configuration, words)
+    if (provider := (user.get("auth-provider") or {}).get("name")) and not _holds_credential(configuration):
+        raise Unusable(f"the auth-provider {provider} gave no credential. {_INSTEAD_OF_PROVIDERS}")
     _use_proxy(configuration, cluster.get("proxy-url"))
     return configuration, files
 
@@ -61,15 +64,31 @@ def _keep_no_files(configuration: Configuration) -> dict[str, str]:
 
 
 def _entries(kubeconfig: Path, context: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the file says of the context's cluster and of its user."""
+    """What the file says of the context's cluster and of its user; what the client names well is left to it.
+
+    Raises Unusable for a user that is not there, a removed auth-provider, or a cluster without `server`.
+    """
     content = yaml.safe_load(kubeconfig.expanduser().read_text())
+    if not isinstance(content, dict):
+        return {}, {}
 
-    def entry(kind: str, name: str | None) -> dict[str, Any]:
-        found = (item.get(kind) for item in content.get(f"{kind}s") or () if item["name"] == name)
-        return next(found, None) or {}
+    def entries(kind: str) -> dict[str, dict[str, Any]]:
+        listed = [item for item in content.get(f"{kind}s") or () if isinstance(item, dict)]
+        return {item.get("name", ""): item.get(kind) or {} for item in listed}
 
-    chosen = entry("context", context or content.get("current-context"))
-    return entry("cluster", chosen.get("cluster")), entry("user", chosen.get("user"))
+    chosen = entries("context").get(context or content.get("current-context", ""), {})
+    clusters, users = entries("cluster"), entries("user")
+    # The client would go on as nobody, and the server's answers be blamed.
+    if (name := chosen.get("user")) and name not in users:
+        raise Unusable(f"the context's user {name} is not in it; users there are: {', '.join(users) or 'none'}")
+    cluster, user = clusters.get(chosen.get("cluster", ""), {}), users.get(name or "", {})
+    if chosen.get("cluster") in clusters and not cluster.get("server"):
+        raise Unusable(f"the context's cluster {chosen['cluster']} has no `server`, the URL of its API server")
+    # kubectl kept oidc.
+    if (provider := (user.get("auth-provider") or {}).get("name", "oidc")) != "oidc":
+        gone = "which was removed from Kubernetes clients in 1.26"
+        raise Unusable(f"the context's user {name} has the auth-provider {provider}, {gone}. {_INSTEAD_OF_PROVIDERS}")
+    return cluster, user
 
 
 @contextlib.contextmanager
@@ -93,12 +112,16 @@ def _logged() -> Iterator[list[str]]:
 
 def _check_plugin(plugin: dict[str, Any], configuration: Configuration, words: list[str]) -> None:
     # The client goes on as nobody, and permissions would be blamed.
-    if any(configuration.api_key.values()) or configuration.cert_file:
+    if _holds_credential(configuration):
         return
     # On a terminal the plugin writes there itself.
     said = "see what it wrote above" if sys.stdout.isatty() else "; ".join(words) or "it said nothing"
     hint = f". {plugin['installHint'].strip()}" if plugin.get("installHint") else ""
     raise Unusable(f"the exec plugin {plugin.get('command')} gave no credential: {said}{hint}")
+
+
+def _holds_credential(configuration: Configuration) -> bool:
+    return any(configuration.api_key.values()) or bool(configuration.cert_file)
 
 
 def _use_proxy(configuration: Configuration, given: str | None) -> None:

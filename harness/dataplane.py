@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from harness.addresses import netloc
 from harness.envoy import Endpoint, Proxy
 from harness.installed import trust_domain
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Mesh
@@ -42,11 +43,11 @@ class ImportedEndpoints:
         if not self.found:
             return [f"{self.cluster} has no endpoint: istiod knows no pod of the egress gateway"]
         sick = [f"{self.cluster}: {endpoint} is not healthy" for endpoint in self.found if not endpoint.healthy]
-        wanted = {f"{address}:{SERVICE_PORT}" for address in self.egress}
+        wanted = {netloc(address, SERVICE_PORT) for address in self.egress}
         stale = [
             f"{self.cluster}: {endpoint} is no pod of the egress gateway ({', '.join(sorted(wanted)) or 'none runs'})"
             for endpoint in self.found
-            if f"{endpoint.address}:{endpoint.port}" not in wanted
+            if netloc(endpoint.address, endpoint.port) not in wanted
         ]
         return sick + stale
 

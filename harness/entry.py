@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import requests
 
 from harness import proxies
+from harness.addresses import netloc
 from harness.cluster import Cluster
 from harness.kinds import NODE, POD, ROUTE, SERVICE
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Bookinfo, IngressAddress, Mesh, MeshNames
@@ -47,7 +48,7 @@ def node_port_address(cluster: Cluster, service: Object) -> IngressAddress | Non
     if not hosts or not {DISCOVERY_PORT, SERVICE_PORT} <= ports.keys():
         return None
     # Before the gateway's pod is ready no node answers.
-    host = next((host for host in hosts[:_NODES_TRIED] if reaches(host, ports[DISCOVERY_PORT])), hosts[0])
+    host = _reached(hosts, ports[DISCOVERY_PORT]) or hosts[0]
     return IngressAddress((host,), ports[DISCOVERY_PORT], ports[SERVICE_PORT], "NodePort")
 
 
@@ -70,6 +71,11 @@ def node_addresses(cluster: Cluster) -> tuple[str, ...]:
 def _is_ready(node: Object) -> bool:
     conditions = (node.get("status") or {}).get("conditions") or ()
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _reached(hosts: Sequence[str], port: int) -> str | None:
+    """The first of the nodes' addresses that accepts a connection; only some are tried, as each takes its time."""
+    return next((host for host in hosts[:_NODES_TRIED] if reaches(host, port)), None)
 
 
 def reaches(host: str, port: int) -> bool:
@@ -126,8 +132,8 @@ def productpage_entry(
     """How productpage is reached: Route where admitted, else LoadBalancer, else NodePort, else a port-forward.
 
     A port-forward lives until `forwards` is closed. A load balancer's host name has `patience` seconds to resolve;
-    `say` is told about it. Where Routes may not be read, `entry` says so too. Raises NotFound where there is no
-    istio-ingressgateway.
+    `say` is told of it, and of the addresses that are tried. Where Routes may not be read, `entry` says so too. Raises
+    NotFound where there is no istio-ingressgateway.
     """
     gateway, namespace = "istio-ingressgateway", mesh.system_namespace
     service = cluster.get(SERVICE, gateway, namespace)
@@ -154,13 +160,17 @@ def _without_route(
         host = entry.get("ip") or entry.get("hostname")
         if not entry.get("ip") and host:
             wait_for_name(host, mesh.name, patience, say)
-        if host and reaches(host, 80):
-            return Bookinfo(f"http://{host}/productpage", "LoadBalancer")
+        if host:
+            say(f"trying the load balancer at {netloc(host, 80)}")
+            if reaches(host, 80):
+                return Bookinfo(f"http://{netloc(host)}/productpage", "LoadBalancer")
     port = next(entry for entry in service["spec"]["ports"] if entry["port"] == 80)
     node_port = port.get("nodePort")
-    for host in node_addresses(cluster):
-        if node_port and reaches(host, node_port):
-            return Bookinfo(f"http://{host}:{node_port}/productpage", "NodePort")
+    if node_port and (hosts := node_addresses(cluster)):
+        tried = ", ".join(hosts[:_NODES_TRIED])
+        say(f"trying NodePort {node_port} at {tried}, of {len(hosts)} addresses of nodes")
+        if host := _reached(hosts, node_port):
+            return Bookinfo(f"http://{netloc(host, node_port)}/productpage", "NodePort")
     selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
     target = port.get("targetPort")
     forward = LocalForward(cluster, namespace, selector, target if isinstance(target, int) else _GATEWAY_HTTP_PORT)

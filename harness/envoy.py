@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from harness.addresses import netloc
+
 if TYPE_CHECKING:
     from harness.cluster import Cluster
 
@@ -146,7 +148,7 @@ class Endpoint:
         return not self.failing
 
     def __str__(self) -> str:
-        return f"{self.address}:{self.port}" + (f" ({', '.join(self.failing)})" if self.failing else "")
+        return netloc(self.address, self.port) + (f" ({', '.join(self.failing)})" if self.failing else "")
 
 
 def endpoints_of(clusters: Json) -> dict[str, tuple[Endpoint, ...]]:

@@ -11,18 +11,18 @@ from harness.preflight.surroundings import existing, kinds_to_create
 from harness.transport import ClusterError, Objects
 
 
-def plan(clusters: Mapping[str, Cluster], adopt: bool) -> Iterator[str]:
-    """What would be created in each mesh, by kind. `clusters` lacks what cannot be reached, or all of an empty lab."""
+def plan(clusters: Mapping[str, Cluster] | None, adopt: bool) -> Iterator[str]:
+    """What would be created in each mesh, by kind. `clusters` lacks those that give no answer; None: an empty lab."""
     if adopt:
         yield f"would be created: Lease {NAMESPACE}/{NAME} in each cluster, for as long as the run lasts"
         return
     for names in (MESH1, MESH2):
         there: Objects = []
-        if cluster := clusters.get(names.name):
+        if clusters is not None:
             try:
-                there = existing(cluster, names)
-            except ClusterError:
-                continue
+                there = existing(clusters[names.name], names)
+            except (KeyError, ClusterError):
+                continue  # said already, by the look at that cluster
         yield f"{names.name}: would be created, and removed after the run:"
         yield f"    Lease: {NAMESPACE}/{NAME}"
         for kind, created in kinds_to_create(names, there).items():

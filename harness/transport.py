@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -58,6 +59,36 @@ class KubeconfigError(ClusterError):
 
 class Unreachable(ClusterError):
     remedy = "Check the server address in the kubeconfig, the network and HTTPS_PROXY / NO_PROXY"
+
+
+class CertificateError(Unreachable):
+    """The server's certificate is not believed; asking again does not change that."""
+
+    remedy = (
+        "Name the authority that signed it by `certificate-authority` or `certificate-authority-data` of this cluster "
+        "in the kubeconfig (`insecure-skip-tls-verify` believes anybody). Where a proxy on the way breaks TLS open, "
+        "the authority is the proxy's, or NO_PROXY has to name this server"
+    )
+
+
+class CertificateOfAnotherHost(CertificateError):
+    remedy = (
+        "Use a server address in the kubeconfig that the certificate is made out to, or name one of its names by "
+        "`tls-server-name`"
+    )
+
+
+class CertificateNotInForce(CertificateError):
+    remedy = "Renew the certificate of the API server, or set the clock of this machine (chrony) if that one is wrong"
+
+
+# X509_V_ERR_* of OpenSSL; what is not here has to do with who signed the certificate.
+_BY_VERIFY_CODE: dict[int, type[CertificateError]] = {
+    9: CertificateNotInForce,
+    10: CertificateNotInForce,
+    62: CertificateOfAnotherHost,
+    64: CertificateOfAnotherHost,
+}
 
 
 class Unauthorized(ClusterError):
@@ -214,12 +245,14 @@ class Transport:
         races: bool = False,
         within: float | None = None,
         cancelled: threading.Event | None = None,
+        prompt: bool = False,
     ) -> Object:
         """One request and its decoded answer.
 
         `repeat`: whether it is safe to send twice (default: all but POST). What is, is sent again as `persist` says
         on 429, 5xx and lost connections. `races`: a conflict (409) can only mean that somebody else wrote at the same
-        moment, so it is sent again too. Raises ClusterError, Cancelled.
+        moment, so it is sent again too. `prompt`: the answer has to be there before the patience is over, while
+        otherwise each try has its time. Raises ClusterError, Cancelled.
         """
         repeat = method != "POST" if repeat is None else repeat
 
@@ -233,8 +266,19 @@ class Transport:
         def again(error: ClusterError) -> bool:
             return error.status == 429 or (repeat and (passes_by(error) or (races and error.status == 409)))
 
+        deadline, last = Deadline(self.patience), None
+
         def ask_once() -> bytes:
-            return self.interruptible(ask, safe=method in ("GET", "DELETE"))
+            nonlocal last
+            try:
+                seconds = deadline.left if prompt else None
+                return self.interruptible(ask, safe=method in ("GET", "DELETE"), seconds=seconds)
+            except TimeoutError as error:
+                detail = f"no answer within {deadline.timeout:.0f} s"
+                raise last or Unreachable(self.mesh, self._what(method, path), detail) from error
+            except ClusterError as error:
+                last = error
+                raise
 
         raw = self.persist(ask_once, again, within, cancelled)
         return json.loads(raw) if raw else {}
@@ -303,8 +347,7 @@ class Transport:
                 if deadline.passed or not again(error):
                     raise
                 wait = min(0.1 * 2**tries, 5.0) * random.uniform(0.5, 1)
-                if error.retry_after is not None:
-                    wait = min(error.retry_after, deadline.left)
+                wait = min(wait if error.retry_after is None else error.retry_after, deadline.left)
             pause(wait, cancelled)
 
     def _renew(self) -> None:
@@ -350,7 +393,11 @@ class Transport:
         return f"{method} {self.server}{path}{context}"
 
     def _unreachable(self, method: str, path: str, error: Exception) -> Unreachable:
-        return Unreachable(self.mesh, self._what(method, path), f"no answer: {redacted_text(str(error))}")
+        what = self._what(method, path)
+        if cause := _verification(error):
+            kind = _BY_VERIFY_CODE.get(cause.verify_code, CertificateError)
+            return kind(self.mesh, what, f"its certificate is not believed: {cause.verify_message.rstrip('.')}")
+        return Unreachable(self.mesh, what, f"no answer: {redacted_text(str(error))}")
 
     def _refusal(self, method: str, path: str, response: urllib3.BaseHTTPResponse) -> ClusterError:
         raw = self._content(method, path, response)
@@ -370,4 +417,16 @@ class Transport:
 
 def passes_by(error: ClusterError) -> bool:
     """Whether asking again may help where that is safe: an API server that is busy, restarts or was not reached."""
-    return isinstance(error, Unreachable) or (error.status in _TRANSIENT and not isinstance(error, Invalid))
+    if isinstance(error, Unreachable):
+        return not isinstance(error, CertificateError)
+    return error.status in _TRANSIENT and not isinstance(error, Invalid)
+
+
+def _verification(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    """What Python says of a certificate that it did not believe: urllib3 wraps it, behind a proxy more than once."""
+    found: BaseException | None = error
+    while found:
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return found
+        found = next((part for part in found.args if isinstance(part, BaseException)), found.__context__)
+    return None

@@ -12,8 +12,9 @@ from threading import Event
 
 import pytest
 
+from harness.addresses import netloc
 from harness.cluster import Cluster
-from harness.entry import node_addresses, node_port_address
+from harness.entry import node_addresses, node_port_address, productpage_entry
 from harness.kinds import NODE, SERVICE
 from harness.mesh import MESH1
 from harness.progress import Progress
@@ -118,6 +119,48 @@ def test_of_several_ready_nodes_one_that_answers_is_taken(cluster):
     assert found is not None
     assert found.hosts == ("127.0.0.3",)
     assert node_addresses(cluster) == ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+
+
+@contextlib.contextmanager
+def productpage_at(cluster, listener):
+    """How productpage is found where its NodePort is that of the listener, and what is told meanwhile."""
+    name, said = "istio-ingressgateway", list[str]()
+    port = {"port": 80, "nodePort": listener.getsockname()[1]}
+    spec = {"type": "NodePort", "selector": {"app": "gateway"}, "ports": [port]}
+    meta = {"name": name, "namespace": NAMESPACE}
+    cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
+    with contextlib.ExitStack() as forwards:
+        yield productpage_entry(cluster, MESH1, forwards, say=said.append), said
+    cluster.delete(SERVICE, name, NAMESPACE)
+
+
+def test_productpage_is_sought_at_some_of_many_nodes_and_they_are_told(cluster):
+    for last in range(2, 9):
+        add_node(cluster, f"n{last}", f"127.0.0.{last}")
+    with socket.create_server(("127.0.0.8", 0)) as listener, productpage_at(cluster, listener) as (found, said):
+        assert found.entry == "port-forward", "the seventh node was tried"
+        (line,) = said
+        assert "at 127.0.0.2, 127.0.0.3, 127.0.0.4, 127.0.0.5, 127.0.0.6, of 7 addresses of nodes" in line
+
+
+def test_an_ipv6_address_of_a_node_stands_in_brackets_in_the_url(cluster):
+    add_node(cluster, "a", "::1")
+    listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    with listener, productpage_at(cluster, listener) as (found, _):
+        assert found.productpage_url == f"http://[::1]:{listener.getsockname()[1]}/productpage"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "written"),
+    [
+        ("fd00::1", 443, "[fd00::1]:443"),
+        ("fd00::1", None, "[fd00::1]"),
+        ("192.0.2.1", 80, "192.0.2.1:80"),
+        ("a.example", None, "a.example"),
+    ],
+)
+def test_only_an_ipv6_address_needs_brackets(host, port, written):
+    assert netloc(host, port) == written
 
 
 def test_where_no_node_is_ready_all_of_them_are_better_than_none(cluster):

@@ -56,6 +56,47 @@ def test_a_client_certificate_is_enough(lab, opened):
     assert cluster.version() == lab.kubernetes_version
 
 
+def changed(lab, directory, section, entry):
+    """The lab's kubeconfig with another first entry of a section."""
+    content = yaml.safe_load(lab.kubeconfig.read_text())
+    content[section][0] = entry
+    file = directory / "changed"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_a_context_whose_user_is_not_there_is_named(lab, tmp_path):
+    file = changed(lab, tmp_path, "users", {"name": "jane", "user": {"token": "t"}})
+    with pytest.raises(KubeconfigError, match=r"user admin@mesh1 is not in it; users there are: jane") as caught:
+        Cluster("mesh1", file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_cluster_without_a_server_is_named(lab, tmp_path):
+    file = changed(lab, tmp_path, "clusters", {"name": "mesh1", "cluster": {}})
+    with pytest.raises(KubeconfigError, match=r"cluster mesh1 has no `server`"):
+        Cluster("mesh1", file)
+
+
+def test_a_cluster_that_is_not_there_is_named(lab, tmp_path):
+    file = changed(lab, tmp_path, "clusters", {"name": "other", "cluster": {"server": "https://127.0.0.1"}})
+    with pytest.raises(KubeconfigError, match="mesh1"):
+        Cluster("mesh1", file)
+
+
+@pytest.mark.parametrize(
+    ("provider", "said"),
+    [
+        ("gcp", r"auth-provider gcp, which was removed from Kubernetes clients in 1\.26"),
+        ("azure", r"auth-provider azure, which was removed from Kubernetes clients in 1\.26"),
+        ("oidc", r"auth-provider oidc gave no credential"),
+    ],
+)
+def test_an_auth_provider_that_gives_nothing_is_named_with_what_to_use_instead(opened, provider, said):
+    with pytest.raises(KubeconfigError, match=said + r".*Use an exec plugin \(`exec`\) or a `token`"):
+        opened({"auth-provider": {"name": provider}})
+
+
 API_VERSION = "client.authentication.k8s.io/v1"
 
 

@@ -15,6 +15,7 @@ from harness.cluster import Cluster
 from harness.manifests import scenario
 from harness.mesh import MESH1, MESH2
 from harness.plan import plan
+from selftests.support.dead_api import DeadApi
 from selftests.support.lab import Lab, lab
 
 __all__ = ["lab"]
@@ -30,8 +31,9 @@ def clusters(lab):
 
 
 def planned(lab: Lab | None, *arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--federation-plan", *arguments]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--federation-plan"]
     command += [f"--{settings.name}-kubeconfig={settings.kubeconfig}" for settings in (lab.clusters if lab else ())]
+    command += arguments
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
     done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -73,6 +75,18 @@ def test_a_plan_leaves_out_what_is_there_and_ends_with_what_stands_in_the_way(la
     first, _, second = said.partition("mesh2: would be created")
     assert not {"mesh1-system", "mesh1-system/default"} & names_in(first)
     assert {"mesh2-system", "mesh2-system/default"} <= names_in(second)
+
+
+def test_a_plan_asks_a_cluster_that_gives_no_answer_once_and_plans_the_other(lab, tmp_path):
+    api = DeadApi({"tls-server-name": "api.elsewhere.example"})
+    with api.running(tmp_path / "dead") as kubeconfig:
+        # Of an option given twice the last counts.
+        code, said = planned(lab, f"--mesh1-kubeconfig={kubeconfig}")
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert len(api.connections) == 1
+    assert said.count("NO  mesh1: ") == 1
+    assert "mesh1: would be created" not in said
+    assert {"mesh2-system", "mesh2-system/default"} <= names_in(said)
 
 
 def test_with_adoption_only_the_leases_would_be_created(clusters):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -64,13 +65,13 @@ def openshift_on_aws(uid="one", release="2.4.7", **more):
 def look(tmp_path):
     """Findings on mesh1's cluster, and on mesh2's where there are two."""
 
-    def take(*apis, asked=Asked()):  # noqa: B008
+    def take(*apis, asked=Asked(), patience=10.0):  # noqa: B008
         with contextlib.ExitStack() as stack:
             clusters = {}
             for number, api in enumerate(apis, 1):
                 name = f"mesh{number}"
                 kubeconfig = stack.enter_context(api.running(tmp_path / name, name))
-                clusters[name] = Cluster(name, kubeconfig, patience=0.2)
+                clusters[name] = Cluster(name, kubeconfig, patience=patience)
                 stack.callback(clusters[name].close)
             return preflight(clusters, asked)
 
@@ -247,6 +248,18 @@ def test_clocks_that_are_apart_are_noticed(look, apart, stops):
     findings = look(RecordedApi(openshift_on_aws()), RecordedApi(openshift_on_aws("two"), clock=apart))
     assert ("clocks of the clusters are" in text(findings)) is (apart > 0)
     assert bool(blocking(findings)) is stops
+
+
+@pytest.mark.parametrize(("apart", "stops"), [(2, False), (30, False), (600, True)])
+@pytest.mark.parametrize("uids", ["ab", "aa"], ids=["two clusters", "one cluster"])
+def test_a_clock_of_this_machine_that_is_neither_cluster_s_is_noticed(look, uids, apart, stops):
+    for sign, said in ((1, "behind"), (-1, "ahead of")):
+        findings = look(*(RecordedApi(openshift_on_aws(uid), clock=sign * apart) for uid in uids))
+        lines = [finding for finding in findings if "clock of this machine" in finding.text]
+        assert [(line.blocking, line.note) for line in lines] == ([(stops, True)] if apart > 5 else [])
+        for line in lines:
+            assert re.search(rf"is \d+ s {said} mesh1 and \d+ s {said} mesh2", line.text)
+            assert ("Set its clock" in line.text) is stops
 
 
 def test_one_cluster_is_told_by_the_uid_of_kube_system(look):

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 from harness import trust
+from harness.addresses import netloc
 from harness.diagnosis.facts import Entrance, Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.watches import connected
@@ -52,7 +53,7 @@ def addresses(facts: Facts, mesh: MeshFacts) -> Link:
                 if connected(mesh):
                     detail = f"does not answer here, yet {mesh.names.name} is connected"
                     return look.unknown(f"{host} is not known as {peer}'s, {detail}")
-                where = f"{host}:{ports[DISCOVERY_PORT]}"
+                where = netloc(host, ports[DISCOVERY_PORT])
                 values = {"address": where, "expected": expected, "detail": trouble}
                 return look.broken("address-unreachable", f"{where}: {trouble}", **values)
     return look.ok(f"{', '.join(hosts)}; {peer}'s federation ingress has {expected}")

@@ -26,6 +26,16 @@ class NoBalancer(Finding):
     """LoadBalancers get no address in this mesh's cluster, so that nobody need wait for one."""
 
 
+class BrokenOff(Finding):
+    """The look at this mesh's cluster ended here: whatever else it were asked, it would say the same."""
+
+
+def answering(meshes: Iterable[str], findings: Iterable[Finding]) -> list[str]:
+    """Those of the meshes whose clusters can be asked more, by what was found."""
+    silent = {finding.mesh for finding in findings if isinstance(finding, BrokenOff)}
+    return [mesh for mesh in meshes if mesh not in silent]
+
+
 def balanced(meshes: Iterable[str], findings: Iterable[Finding]) -> set[str]:
     """Those of the meshes whose LoadBalancers may get addresses, by what was found."""
     return set(meshes) - {finding.mesh for finding in findings if isinstance(finding, NoBalancer)}

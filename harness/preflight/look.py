@@ -11,7 +11,7 @@ from harness.cluster import Cluster
 from harness.lease import held_by, last_holder
 from harness.mesh import MESH1, MESH2, MeshNames
 from harness.ownership import is_ours
-from harness.preflight.findings import Finding
+from harness.preflight.findings import BrokenOff, Finding, answering
 from harness.preflight.permissions import permission_findings
 from harness.preflight.product import product_findings
 from harness.preflight.surroundings import (
@@ -21,7 +21,7 @@ from harness.preflight.surroundings import (
     namespaces_there,
     plane_findings,
 )
-from harness.transport import ClusterError, Forbidden, Objects, Unauthorized, Unreachable
+from harness.transport import ClusterError, Forbidden, KubeconfigError, Objects, ServerError, Unauthorized, Unreachable
 
 # A certificate is valid from 2 min before istiod signs it: further apart, one mesh's are not valid yet in the other.
 _SKEW_BREAKS = 120.0
@@ -41,10 +41,11 @@ def preflight(clusters: Mapping[str, Cluster], asked: Asked = Asked()) -> list[F
     with ThreadPoolExecutor(max(1, len(clusters)), thread_name_prefix="preflight") as pool:
         tasks = [pool.submit(_findings, cluster, _names(name), asked) for name, cluster in clusters.items()]
         found = [finding for task in tasks for finding in task.result()]
-    if len(clusters) == 2:
-        found += list(_together(clusters))
+    asked_more = {name: clusters[name] for name in answering(clusters, found)}
+    if len(asked_more) == 2:
+        found += list(_together(asked_more))
     else:
-        found += list(_addresses(clusters))
+        found += list(_addresses(asked_more))
     return found
 
 
@@ -54,19 +55,42 @@ def _names(name: str) -> MeshNames:
 
 def _findings(cluster: Cluster, names: MeshNames, asked: Asked) -> list[Finding]:
     try:
-        cluster.version()
+        cluster.knock()
     except ClusterError as error:
-        return [_failed(names, error)]
-    there = _try(names, lambda: existing(cluster, names))
-    objects = [entry for entry in there if isinstance(entry, dict)]
-    found = [entry for entry in there if isinstance(entry, Finding)]
+        return [BrokenOff(names.name, _told(error), True)]
+    objects: Objects = []
+
+    def there() -> Iterable[Finding]:
+        objects.extend(existing(cluster, names))
+        return ()
+
+    found: list[Finding] = []
     looks: list[Callable[[], Iterable[Finding]]] = [
+        there,
         lambda: product_findings(cluster, names, None if asked.adopt else asked.version),
         lambda: permission_findings(cluster, names, asked.adopt, namespaces_there(objects)),
         lambda: _names_and_lease(cluster, names, objects, asked.adopt),
         lambda: plane_findings(cluster, names, asked.adopt),
     ]
-    return found + [finding for look in looks for finding in _try(names, look)]
+    for look in looks:
+        try:
+            for finding in look():
+                found.append(finding)  # what was found before an error counts
+        except ClusterError as error:
+            if _is_the_end(cluster, error):
+                return [*found, BrokenOff(names.name, _told(error), True)]
+            found.append(Finding(names.name, _told(error), True))
+    return found
+
+
+def _is_the_end(cluster: Cluster, error: ClusterError) -> bool:
+    """Whether an error is no matter of one path: all the rest would be answered like this."""
+    if isinstance(error, ServerError | Unreachable):
+        try:
+            cluster.knock()
+        except ClusterError:
+            return True
+    return isinstance(error, Unauthorized | KubeconfigError)
 
 
 def _names_and_lease(cluster: Cluster, names: MeshNames, there: Objects, adopt: bool) -> Iterable[Finding]:
@@ -83,42 +107,47 @@ def _names_and_lease(cluster: Cluster, names: MeshNames, there: Objects, adopt: 
     yield from name_findings(names, there, adopt, last)
 
 
-def _try(names: MeshNames, look: Callable[[], Iterable]) -> list:
-    taken = []
-    try:
-        for entry in look():
-            taken.append(entry)
-    except ClusterError as error:
-        taken.append(_failed(names, error))
-    return taken
-
-
-def _failed(names: MeshNames, error: ClusterError) -> Finding:
-    return Finding(names.name, str(error).removeprefix(f"{names.name}: "), True)
+def _told(error: ClusterError) -> str:
+    return str(error).removeprefix(f"{error.mesh}: ")
 
 
 def _together(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
     one, two = clusters["mesh1"], clusters["mesh2"]
     try:
-        same, apart = one.uid() == two.uid(), abs(one.clock_offset() - two.clock_offset())
-    except (Unreachable, Unauthorized):
-        yield from _addresses(clusters)
-        return  # the rest is said already, by the look at that cluster
+        same, ahead = one.uid() == two.uid(), (one.clock_offset(), two.clock_offset())
     except ClusterError as error:
-        yield Finding(error.mesh, str(error).removeprefix(f"{error.mesh}: "), True)
+        yield Finding(error.mesh, _told(error), True)
         return
+    yield from _this_machine(*ahead)
     if same:
         yield Finding("both meshes", f"one cluster, {one.server}: they find each other by their Services' names")
         return
     yield Finding("both meshes", f"two clusters, {one.server} and {two.server}")
+    apart = abs(ahead[0] - ahead[1])
     if apart > _SKEW_SHOWN:
         text = f"the clocks of the clusters are {apart:.0f} s apart"
-        breaks = apart > _SKEW_BREAKS
-        advice = ": certificates of one are not valid yet in the other. Set the clocks (chrony)" if breaks else ""
-        yield Finding("both meshes", text + advice, breaks, note=True)
+        advice = ": certificates of one are not valid yet in the other. Set the clocks (chrony)"
+        yield _clock_finding(text, advice, apart)
     else:
         yield Finding("both meshes", f"the clocks of the clusters agree to {_SKEW_SHOWN:.0f} s")
     yield from _addresses(clusters)
+
+
+def _this_machine(mesh1_ahead: float, mesh2_ahead: float) -> Iterable[Finding]:
+    """Where the clock of this machine is neither mesh's: what one cluster has wrong, the other tells."""
+    apart = min(abs(mesh1_ahead), abs(mesh2_ahead))
+    if apart > _SKEW_SHOWN:
+        one, two = (
+            f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} {mesh}"
+            for mesh, ahead in (("mesh1", mesh1_ahead), ("mesh2", mesh2_ahead))
+        )
+        advice = ": the times of certificates, conditions and log lines are misjudged here. Set its clock (chrony)"
+        yield _clock_finding(f"the clock of this machine is {one} and {two}", advice, apart)
+
+
+def _clock_finding(text: str, advice: str, apart: float) -> Finding:
+    breaks = apart > _SKEW_BREAKS
+    return Finding("both meshes", text + (advice if breaks else ""), breaks, note=True)
 
 
 def _addresses(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
