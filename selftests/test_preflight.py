@@ -250,16 +250,15 @@ def test_clocks_that_are_apart_are_noticed(look, apart, stops):
     assert bool(blocking(findings)) is stops
 
 
-@pytest.mark.parametrize(("apart", "stops"), [(2, False), (30, False), (600, True)])
+@pytest.mark.parametrize("apart", [2, 30, 600])
 @pytest.mark.parametrize("uids", ["ab", "aa"], ids=["two clusters", "one cluster"])
-def test_a_clock_of_this_machine_that_is_neither_cluster_s_is_noticed(look, uids, apart, stops):
+def test_a_clock_of_this_machine_that_is_neither_cluster_s_is_noted_and_stops_nothing(look, uids, apart):
     for sign, said in ((1, "behind"), (-1, "ahead of")):
         findings = look(*(RecordedApi(openshift_on_aws(uid), clock=sign * apart) for uid in uids))
         lines = [finding for finding in findings if "clock of this machine" in finding.text]
-        assert [(line.blocking, line.note) for line in lines] == ([(stops, True)] if apart > 5 else [])
+        assert [(line.blocking, line.note) for line in lines] == ([(False, True)] if apart > 5 else [])
         for line in lines:
             assert re.search(rf"is \d+ s {said} mesh1 and \d+ s {said} mesh2", line.text)
-            assert ("Set its clock" in line.text) is stops
 
 
 def test_one_cluster_is_told_by_the_uid_of_kube_system(look):

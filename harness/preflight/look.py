@@ -126,8 +126,9 @@ def _together(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
     apart = abs(ahead[0] - ahead[1])
     if apart > _SKEW_SHOWN:
         text = f"the clocks of the clusters are {apart:.0f} s apart"
-        advice = ": certificates of one are not valid yet in the other. Set the clocks (chrony)"
-        yield _clock_finding(text, advice, apart)
+        breaks = apart > _SKEW_BREAKS
+        advice = ": certificates of one are not valid yet in the other. Set the clocks (chrony)" if breaks else ""
+        yield Finding("both meshes", text + advice, breaks, note=True)
     else:
         yield Finding("both meshes", f"the clocks of the clusters agree to {_SKEW_SHOWN:.0f} s")
     yield from _addresses(clusters)
@@ -141,13 +142,8 @@ def _this_machine(mesh1_ahead: float, mesh2_ahead: float) -> Iterable[Finding]:
             f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} {mesh}"
             for mesh, ahead in (("mesh1", mesh1_ahead), ("mesh2", mesh2_ahead))
         )
-        advice = ": the times of certificates, conditions and log lines are misjudged here. Set its clock (chrony)"
-        yield _clock_finding(f"the clock of this machine is {one} and {two}", advice, apart)
-
-
-def _clock_finding(text: str, advice: str, apart: float) -> Finding:
-    breaks = apart > _SKEW_BREAKS
-    return Finding("both meshes", text + (advice if breaks else ""), breaks, note=True)
+        judged = "ages are judged by the clusters' clocks, but the report's times are this machine's"
+        yield Finding("both meshes", f"the clock of this machine is {one} and {two}: {judged}", note=True)
 
 
 def _addresses(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
