@@ -191,6 +191,27 @@ def test_missing_permissions_are_named_and_granted_by_one_role_for_each_namespac
     assert binding["subjects"][0]["name"] == "system:serviceaccount:ci:nightly"
 
 
+SPACES = {f"/api/v1/namespaces/{name}": {"metadata": {"name": name}} for name in ("mesh1-system", "mesh1-bookinfo")}
+
+
+def test_who_may_not_update_pods_is_told_why_the_operator_asks_that_and_gets_it_granted(look):
+    api = RecordedApi(openshift_on_aws(**SPACES), lambda asked: asked["verb"] != "update")
+    missing, granted = blocking(look(api))
+    assert "to update pods in namespace mesh1-bookinfo (update: the operator asks that of whoever puts" in missing
+    assert grants(granting(granted)["Role", "mesh1-bookinfo"], "", "pods") == {"get", "list", "watch", "update"}
+    assert blocking(look(api, asked=Asked(adopt=True)))[0].startswith("mesh1: --federation-adopt: there is no")
+
+
+def test_a_user_who_may_not_make_namespaces_uses_those_that_are_there(look):
+    def allows(asked):
+        return asked["resource"] != "namespaces" or asked["verb"] in ("get", "list", "watch")
+
+    assert blocking(look(RecordedApi(openshift_on_aws(**SPACES), allows))) == []
+    (one,) = [path for path in SPACES if path.endswith("system")]
+    problems = blocking(look(RecordedApi(openshift_on_aws(**{one: SPACES[one]}), allows)))
+    assert "to create, patch, delete namespaces in the whole cluster" in problems[0]
+
+
 def test_every_missing_permission_of_both_clusters_is_in_one_message(look):
     def allows(asked):
         return asked.get("subresource") != "exec" and asked["resource"] != "namespaces"
