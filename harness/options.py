@@ -280,7 +280,7 @@ class _Reader:
         made = f"{'a pair of kind clusters' if clusters == 'kind' else 'the embedded lab'} is made for the run"
         for name in ("mesh1_context", "mesh2_context"):
             if self.text(name):
-                self.refuse(name, f"needs --mesh1-kubeconfig and --mesh2-kubeconfig; {made} and has no other")
+                self.refuse(name, f"needs --mesh1-kubeconfig and --mesh2-kubeconfig; {made}")
 
     def _kubeconfig(self, mesh: str, file: str) -> None:
         name, context = f"{mesh}_kubeconfig", self.text(f"{mesh}_context")

@@ -134,8 +134,14 @@ def test_an_operator_that_cannot_work_stands_in_the_way(look, changed, sentence)
     [
         ("2.5.1", "--ossm-version v2.1: operator 2.5.1 installs only v2.2, v2.3, v2.4, v2.5"),
         # What the table does not know, or does not refuse, is the operator's to say.
-        ("2.9.0", "--ossm-version v2.1: the operator refuses it: 400 Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported"),
-        ("2.1.6", "--ossm-version v2.1: the operator refuses it: 400 Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported"),
+        (
+            "2.9.0",
+            "--ossm-version v2.1: the operator refuses it: 400 Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported",
+        ),
+        (
+            "2.1.6",
+            "--ossm-version v2.1: the operator refuses it: 400 Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported",
+        ),
     ],
 )
 def test_a_version_the_operator_does_not_install_is_refused_once(look, release, sentence):
