@@ -258,10 +258,13 @@ class _Reader:
         if not any(files):
             if asked == "kubeconfig":
                 self.refuse("federation_clusters", "needs --mesh1-kubeconfig and --mesh2-kubeconfig")
+            else:
+                self._no_contexts(asked)
             return None, asked or "embedded"
         if asked in ("embedded", "kind"):
             if {"mesh1_kubeconfig", "mesh2_kubeconfig"} & set(self.given):
                 self.refuse("federation_clusters", "leaves no room for --mesh1-kubeconfig and --mesh2-kubeconfig")
+            self._no_contexts(asked)
             return None, asked
         for number, (mine, other) in enumerate(zip(files, reversed(files), strict=True), 1):
             if not mine:
@@ -272,6 +275,12 @@ class _Reader:
             else:
                 self._kubeconfig(f"mesh{number}", mine)
         return (Path(files[0]), Path(files[1])), "kubeconfig"
+
+    def _no_contexts(self, clusters: str) -> None:
+        made = f"{'a pair of kind clusters' if clusters == 'kind' else 'the embedded lab'} is made for the run"
+        for name in ("mesh1_context", "mesh2_context"):
+            if self.text(name):
+                self.refuse(name, f"needs --mesh1-kubeconfig and --mesh2-kubeconfig; {made}")
 
     def _kubeconfig(self, mesh: str, file: str) -> None:
         name, context = f"{mesh}_kubeconfig", self.text(f"{mesh}_context")

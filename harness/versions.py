@@ -150,8 +150,18 @@ def bounds(version: str) -> Bounds:
 
 
 def supported_versions(release: str) -> tuple[str, ...]:
-    """The versions with federation that an operator release, such as `2.4.7`, installs; () for one not known."""
+    """The versions with federation that an operator release, such as `2.4.7`, installs.
+
+    () for one not known, or from before federation (`is_before_federation`).
+    """
     minor = "v" + ".".join(release.split(".")[:2])
     if minor not in TABLE:
         return ()
     return KNOWN[KNOWN.index(TABLE[minor].oldest) : KNOWN.index(minor) + 1]
+
+
+def is_before_federation(release: str) -> bool:
+    """Whether an operator release, such as `2.0.11`, knows no federation yet; not so for one not known ('')."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    first = tuple(int(part) for part in KNOWN[0].removeprefix("v").split("."))
+    return found is not None and (int(found[1]), int(found[2])) < first

@@ -345,6 +345,34 @@ def test_the_api_refuses_what_the_webhooks_refuse(server):
     tell(server, story)
 
 
+def test_a_mesh_takes_in_namespaces_only_of_who_has_rights_there(server):
+    async def story(scene: Scene) -> None:
+        await installed(scene)
+        deny = [
+            {"verbs": ["update"], "resources": ["pods"], "namespaces": ["closed"]},
+            {"verbs": ["use"], "resources": ["servicemeshcontrolplanes"]},
+        ]
+        await scene.api.request("POST", "/lab/users", {"token": "guest", "name": "guest", "deny": deny})
+        async with ApiClient(dataclasses.replace(scene.settings, token="guest"), "selftest") as guest:
+            with pytest.raises(
+                ApiError, match=r"user 'guest' does not have .* access namespace\(s\): \[closed\]"
+            ) as roll:
+                await guest.create(SMMR, member_roll(scene, "open", "closed"))
+            assert (roll.value.status, roll.value.reason) == (403, "Forbidden")
+            await scene.api.create(SMMR, member_roll(scene, "closed"))
+            # Only what is added is asked about.
+            members = {"spec": {"members": ["closed", "open"]}}
+            await guest.merge(SMMR, "default", scene.namespace, members)
+            plane = {"name": "fed", "namespace": scene.namespace}
+            meta = {"name": "default", "namespace": scene.namespace}
+            member = {"apiVersion": SMM.api_version, "kind": SMM.kind, "metadata": meta}
+            with pytest.raises(ApiError, match=f"to use ServiceMeshControlPlane {scene.namespace}/fed") as use:
+                await guest.create(SMM, {**member, "spec": {"controlPlaneRef": plane}})
+            assert use.value.status == 403
+
+    tell(server, story)
+
+
 def test_without_the_operator_nothing_is_let_through_unchecked(server):
     async def story(scene: Scene) -> None:
         async with operating(scene):

@@ -149,6 +149,13 @@ def test_all_namespaces_and_selectors_come_with_2_4():
     assert validation.member_roll(smmr("*", "a"), [], Release("2.4.7")) is not None
 
 
+def test_who_takes_in_every_namespace_needs_rights_in_all_of_them():
+    assert validation.added_members(smmr("a", "b"), smmr("a")) == ["b"]
+    assert validation.added_members(smmr("*"), None) == [""]
+    assert "at the cluster scope" in (validation.no_access("jane", [""]) or "")
+    assert validation.no_access("jane", []) is None
+
+
 def test_members_keep_their_control_plane():
     def member(plane: str, name: str = "default") -> dict[str, Any]:
         reference = {"controlPlaneRef": {"name": plane, "namespace": "mesh1-system"}}

@@ -112,6 +112,32 @@ def test_an_unknown_context_is_refused_with_those_that_exist(tmp_path):
     assert found == [f"--mesh2-context north: is not in {file}, which has east, west"]
 
 
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({}, "needs --mesh1-kubeconfig and --mesh2-kubeconfig; the embedded lab is made for the run"),
+        ({"federation_clusters": "embedded"}, "the embedded lab is made for the run"),
+        ({"federation_clusters": "kind", "kind_bootstrap": "lab/crds"}, "a pair of kind clusters is made for the run"),
+    ],
+)
+def test_contexts_need_kubeconfigs_to_be_in(more, reason):
+    found = problems(mesh1_context="east", mesh2_context="west", **more)
+    assert [line.partition(": ")[0] for line in found] == ["--mesh1-context east", "--mesh2-context west"]
+    assert all(reason in line for line in found)
+
+
+def test_a_context_beside_no_clusters_at_all_is_no_second_problem():
+    (problem,) = problems(mesh1_context="east", federation_clusters="kubeconfig")
+    assert problem.startswith("--federation-clusters kubeconfig: needs --mesh1-kubeconfig")
+
+
+def test_pytest_refuses_a_context_without_kubeconfigs_with_all_else_that_is_wrong():
+    done = pytest_run("--mesh1-context", "east", "--split-weights=1/2", "tests/test_install.py")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--mesh1-context east: needs --mesh1-kubeconfig" in done.stderr
+    assert "--split-weights 1/2" in done.stderr
+
+
 def test_a_kubeconfig_without_current_context_needs_a_choice(tmp_path):
     file = kubeconfig(tmp_path / "k", ("east",), "")
     assert "--mesh1-context: east" in problems(mesh1_kubeconfig=file, mesh2_kubeconfig=file, mesh2_context="east")[0]

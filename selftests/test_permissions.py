@@ -6,17 +6,19 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.kinds import POD, SERVICE, kind_of
+from harness.cluster import Cluster
+from harness.kinds import NAMESPACE, POD, SERVICE, kind_of
 from harness.manifests import scenario
-from harness.mesh import MESH1, MESH2
+from harness.mesh import MESH1, MESH2, MeshNames
 from harness.preflight.permissions import Need, done_without, needs
 from lab.settings import ClusterSettings
 from selftests.support import asked
-from selftests.support.lab import lab
+from selftests.support.lab import Lab, lab
 from selftests.support.users import restricted
 
 __all__ = ["lab"]
@@ -42,31 +44,37 @@ def plain(need: Need) -> tuple[str, str, str]:
     return need.verb, need.resource, need.namespace
 
 
-def denied(names) -> list[dict]:
-    """Everything a run is said to go on without."""
-    found = [
-        {"verbs": [need.verb], "resources": [need.resource], "namespaces": [need.namespace]}
-        for need, _ in done_without(names)
+def allowed(names: MeshNames, there: Collection[str]) -> list[dict]:
+    """Just what preflight asks for, as rules."""
+    return [
+        {
+            "verbs": [need.verb],
+            "groups": [need.group],
+            "resources": [need.resource],
+            "namespaces": [need.namespace or "*"],
+        }
+        for need in needs(names, False, there)
     ]
-    kinds = dict.fromkeys(kind_of(obj) for obj in scenario(names))
-    found.append({"verbs": ["list"], "resources": [k.plural for k in kinds if k.namespaced], "namespaces": [""]})
-    found.append({"verbs": ["create"], "resources": ["servicemeshcontrolplanes"], "namespaces": ["default"]})
-    return found
 
 
-@pytest.fixture(scope="module")
-def run(lab, tmp_path_factory):
-    """Runs the suite as a user who may do just what preflight asks for; gives exit code, output, requests by mesh."""
-    directory = tmp_path_factory.mktemp("runs")
+Run = Callable[..., tuple[int, str, dict[str, set[tuple[str, str, str]]]]]
+
+
+@contextlib.contextmanager
+def running(lab: Lab, directory: Path, there: Collection[str] = ()) -> Iterator[Run]:
+    """Runs the suite as a user who may do just what preflight asks for; gives exit code, output, requests by mesh.
+
+    there: namespaces that exist already.
+    """
     with contextlib.ExitStack() as users:
         paths = {
             settings.name: users.enter_context(
-                restricted(settings, directory / f"{settings.name}.yaml", denied(NAMES[settings.name]))
+                restricted(settings, directory / f"{settings.name}.yaml", allowed(NAMES[settings.name], there), "allow")
             )
             for settings in lab.clusters
         }
 
-        def begin(*arguments) -> tuple[int, str, dict[str, set[tuple[str, str, str]]]]:
+        def begin(*arguments: str) -> tuple[int, str, dict[str, set[tuple[str, str, str]]]]:
             file = directory / "asked.txt"
             file.write_text("")
             command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "selftests.support.asked"]
@@ -87,6 +95,27 @@ def run(lab, tmp_path_factory):
         yield begin
 
 
+@pytest.fixture
+def run(lab: Lab, tmp_path: Path) -> Iterator[Run]:
+    """The suite, where nothing is there yet."""
+    with running(lab, tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture
+def run_of_a_tenant(lab: Lab, tmp_path: Path) -> Iterator[Run]:
+    """The suite, where the namespaces are there and only the administrator makes and removes such."""
+    spaces = {name: (names.system_namespace, names.app_namespace) for name, names in NAMES.items()}
+    with contextlib.ExitStack() as stack:
+        for settings in lab.clusters:
+            admin = Cluster(settings.name, settings.kubeconfig)
+            stack.callback(admin.close)
+            for space in spaces[settings.name]:
+                admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+                stack.callback(admin.delete, NAMESPACE, space)
+        yield stack.enter_context(running(lab, tmp_path, [space for both in spaces.values() for space in both]))
+
+
 def by_mesh(clusters: list[ClusterSettings], file: Path) -> dict[str, set[tuple[str, str, str]]]:
     servers = {settings.server.partition("://")[2]: settings.name for settings in clusters}
     found: dict[str, set[tuple[str, str, str]]] = {name: set() for name in servers.values()}
@@ -95,11 +124,11 @@ def by_mesh(clusters: list[ClusterSettings], file: Path) -> dict[str, set[tuple[
     return found
 
 
-def unannounced(requests: dict[str, set[tuple[str, str, str]]], adopt: bool) -> list[str]:
+def unannounced(requests: dict[str, set[tuple[str, str, str]]], adopt: bool, there: Collection[str] = ()) -> list[str]:
     """What was asked of the clusters without preflight having asked whether it is allowed."""
     found = []
     for mesh, sent in requests.items():
-        known = {plain(need) for need in needs(NAMES[mesh], adopt)}
+        known = {plain(need) for need in needs(NAMES[mesh], adopt, there)}
         known |= {plain(need) for need, _ in done_without(NAMES[mesh])}
         found += [f"{mesh}: {' '.join(need)}" for need in sorted(sent - known) if not tolerated(need)]
     return found
@@ -129,6 +158,34 @@ def test_runs_ask_for_nothing_that_preflight_has_not_asked_about_and_go_on_witho
     code, said, requests = run("--federation-sweep")
     assert code == 0, said
     assert unannounced(requests, adopt=False) == []
+
+
+def test_in_namespaces_that_are_there_already_a_run_needs_no_rights_to_make_or_remove_any(run_of_a_tenant):
+    code, said, requests = run_of_a_tenant()
+    assert code == 0, said
+    assert "namespace mesh2-bookinfo exists and is not ours" in said
+    assert "left behind: nothing; what was there before is there again" in said
+    written = [request for sent in requests.values() for request in sent if request[1] == NAMESPACE.plural]
+    assert {verb for verb, *_ in written} <= {"get", "list", "watch"}
+    there = {name for names in NAMES.values() for name in (names.system_namespace, names.app_namespace)}
+    assert unannounced(requests, adopt=False, there=there) == []
+
+
+def test_a_member_roll_takes_rights_on_the_pods_of_its_members_and_only_provisioning_asks_for_them():
+    for names in NAMES.values():
+        (need,) = [need for need in needs(names, adopt=False) if need.verb == "update"]
+        assert (need.resource, need.namespace) == ("pods", names.app_namespace)
+        assert "member roll" in need.why
+        assert not [need for need in needs(names, adopt=True) if need.verb == "update"]
+
+
+def test_rights_on_namespaces_are_asked_for_where_one_is_to_be_made():
+    def verbs(*there: str) -> set[str]:
+        return {need.verb for need in needs(MESH1, False, there) if need.kind is NAMESPACE}
+
+    reading = {"get", "list", "watch"}
+    assert verbs("mesh1-system", "mesh1-bookinfo", "default") == reading
+    assert verbs("mesh1-system", "default") == verbs() == reading | {"create", "patch", "delete"}
 
 
 def test_what_a_run_needs_is_asked_once_and_with_adoption_nothing_is_written():

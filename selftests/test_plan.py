@@ -72,6 +72,10 @@ def test_a_plan_leaves_out_what_is_there_and_ends_with_what_stands_in_the_way(la
     assert code == pytest.ExitCode.USAGE_ERROR
     assert "NO  mesh1: not created by this suite, so not touched: ServiceMeshMemberRoll mesh1-system/default" in said
     assert "!!  mesh1: namespace mesh1-system exists and is not ours" in said
+    told = [line for line in said.splitlines() if line.startswith(("NO", "!!", "ok", "mesh", "    "))]
+    assert [line for line in told if told.count(line) > 1] == [f"    Lease: {lease.NAMESPACE}/{lease.NAME}"] * 2
+    assert said.count("not created by this suite") == 1, said
+    assert said.rstrip().endswith("ERROR: this run cannot begin: what stands in the way is marked NO above"), said
     first, _, second = said.partition("mesh2: would be created")
     assert not {"mesh1-system", "mesh1-system/default"} & names_in(first)
     assert {"mesh2-system", "mesh2-system/default"} <= names_in(second)

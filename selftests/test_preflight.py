@@ -130,13 +130,38 @@ def test_an_operator_that_cannot_work_stands_in_the_way(look, changed, sentence)
     assert sentence in problem
 
 
-def test_a_version_the_operator_does_not_install_is_refused_in_its_words(look):
+@pytest.mark.parametrize(
+    ("release", "sentence"),
+    [
+        ("2.5.1", "--ossm-version v2.1: operator 2.5.1 installs only v2.2, v2.3, v2.4, v2.5"),
+        # What the table does not know, or does not refuse, is the operator's to say.
+        (
+            "2.9.0",
+            "--ossm-version v2.1: the operator refuses it: 400 Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported",
+        ),
+        (
+            "2.1.6",
+            "--ossm-version v2.1: the operator refuses it: 400 Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported",
+        ),
+    ],
+)
+def test_a_version_the_operator_does_not_install_is_refused_once(look, release, sentence):
     answer = refused(400, "Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported")
     path = "POST /apis/maistra.io/v2/namespaces/default/servicemeshcontrolplanes"
-    findings = look(RecordedApi(openshift_on_aws(release="2.5.1", **{path: answer})), asked=Asked("v2.1"))
-    problems = blocking(findings)
-    assert any("operator 2.5.1 installs only v2.2, v2.3, v2.4, v2.5" in problem for problem in problems)
-    assert any("Only '[v2.2 v2.3 v2.4 v2.5]' versions are supported" in problem for problem in problems)
+    findings = look(RecordedApi(openshift_on_aws(release=release, **{path: answer})), asked=Asked("v2.1"))
+    (problem,) = blocking(findings)
+    assert sentence in problem
+
+
+@pytest.mark.parametrize("asked", [Asked(), Asked("v2.1")])
+def test_an_operator_from_before_federation_stands_in_the_way(look, asked):
+    answer = refused(400, "invalid Version specified; supported versions are: [v1.0 v1.1 v2.0]")
+    path = "POST /apis/maistra.io/v2/namespaces/default/servicemeshcontrolplanes"
+    found = operator()
+    found["metadata"]["labels"] = {"maistra-version": "2.0.11"}
+    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**{OPERATOR: found, path: answer})), asked=asked))
+    assert problem.startswith("mesh1: operator openshift-operators/istio-operator is release 2.0.11")
+    assert "federation came with OpenShift Service Mesh 2.1" in problem
 
 
 REVIEW = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews"
@@ -190,6 +215,27 @@ def test_missing_permissions_are_named_and_granted_by_one_role_for_each_namespac
     assert grants(given["ClusterRole", ""], "", "configmaps") == {"list"}
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"][0]["name"] == "system:serviceaccount:ci:nightly"
+
+
+SPACES = {f"/api/v1/namespaces/{name}": {"metadata": {"name": name}} for name in ("mesh1-system", "mesh1-bookinfo")}
+
+
+def test_who_may_not_update_pods_is_told_why_the_operator_asks_that_and_gets_it_granted(look):
+    api = RecordedApi(openshift_on_aws(**SPACES), lambda asked: asked["verb"] != "update")
+    missing, granted = blocking(look(api))
+    assert "to update pods in namespace mesh1-bookinfo (update: the operator asks that of whoever puts" in missing
+    assert grants(granting(granted)["Role", "mesh1-bookinfo"], "", "pods") == {"get", "list", "watch", "update"}
+    assert blocking(look(api, asked=Asked(adopt=True)))[0].startswith("mesh1: --federation-adopt: there is no")
+
+
+def test_a_user_who_may_not_make_namespaces_uses_those_that_are_there(look):
+    def allows(asked):
+        return asked["resource"] != "namespaces" or asked["verb"] in ("get", "list", "watch")
+
+    assert blocking(look(RecordedApi(openshift_on_aws(**SPACES), allows))) == []
+    (one,) = [path for path in SPACES if path.endswith("system")]
+    problems = blocking(look(RecordedApi(openshift_on_aws(**{one: SPACES[one]}), allows)))
+    assert "to create, patch, delete namespaces in the whole cluster" in problems[0]
 
 
 def test_every_missing_permission_of_both_clusters_is_in_one_message(look):

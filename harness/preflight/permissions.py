@@ -18,6 +18,7 @@ from harness.kinds import (
     GATEWAY,
     IMPORTS,
     LEASE,
+    NAMESPACE,
     NODE,
     POD,
     POLICY_KINDS,
@@ -39,17 +40,22 @@ _READ = ("get", "list", "watch")
 _WRITE = ("create", "patch", "delete")
 # Over a websocket these are a GET, which servers before 1.35 ask `get` for and later ones `create` too (KEP-4006).
 _STREAMED = ("exec", "portforward")
+_MEMBERS = "the operator asks that of whoever puts the namespace into a member roll"
 _LESS_EVIDENCE = "a failure is explained with less evidence"
 _AT_ONCE = 8
 
 
 class Need(NamedTuple):
-    """One verb on one kind (or a subresource of it) in one namespace; '' is the whole cluster."""
+    """One verb on one kind (or a subresource of it) in one namespace; '' is the whole cluster.
+
+    why: where no request of a run shows it.
+    """
 
     verb: str
     kind: Kind
     namespace: str
     sub: str = ""
+    why: str = ""
 
     @property
     def group(self) -> str:
@@ -67,16 +73,23 @@ class Need(NamedTuple):
         return self.kind.plural + (f".{self.group}" if self.group else "") + (f"/{self.sub}" if self.sub else "")
 
 
-def needs(names: MeshNames, adopt: bool) -> Iterator[Need]:
-    """What no run can do without in the cluster of one mesh, each once; with `adopt` it installs nothing."""
-    yield from dict.fromkeys(_needs(names, adopt))
+def needs(names: MeshNames, adopt: bool, there: Collection[str] = ()) -> Iterator[Need]:
+    """What no run can do without in the cluster of one mesh, each once; with `adopt` it installs nothing.
+
+    there: the namespaces that exist already and stay as they are.
+    """
+    yield from dict.fromkeys(_needs(names, adopt, there))
 
 
-def _needs(names: MeshNames, adopt: bool) -> Iterator[Need]:
+def _needs(names: MeshNames, adopt: bool, there: Collection[str]) -> Iterator[Need]:
     places = dict.fromkeys((kind_of(obj), obj["metadata"].get("namespace", "")) for obj in scenario(names))
+    spaces_stay = {names.system_namespace, names.app_namespace} <= set(there)
     for kind, namespace in places:
-        for verb in _READ if adopt else (*_READ, *_WRITE):
+        reading = adopt or (kind == NAMESPACE and spaces_stay)
+        for verb in _READ if reading else (*_READ, *_WRITE):
             yield Need(verb, kind, namespace)
+    if not adopt:
+        yield Need("update", POD, names.app_namespace, why=_MEMBERS)
     # What the operator makes of the control plane.
     for kind in (SERVICE, DEPLOYMENT):
         yield from (Need(verb, kind, names.system_namespace) for verb in _READ)
@@ -118,7 +131,7 @@ def permission_findings(cluster: Cluster, names: MeshNames, adopt: bool, there: 
     there: the namespaces that exist already and stay: a Role in another would go away with it. A cluster that answers
     no such reviews has no findings.
     """
-    asked, groups = list(needs(names, adopt)), cluster.groups()
+    asked, groups = list(needs(names, adopt, there)), cluster.groups()
     spared = {need: loss for need, loss in done_without(names) if _is_served(need, groups)}
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="permissions") as pool:
         try:
@@ -150,17 +163,19 @@ def _losses(spared: Mapping[Need, str], missing: Iterable[Need]) -> list[str]:
 def _refusals(
     cluster: Cluster, names: MeshNames, asked: Iterable[Need], lacking: Iterable[Need], there: Collection[str]
 ) -> Iterator[Finding]:
-    verbs: dict[tuple[str, str], list[str]] = {}
+    alike: dict[tuple[str, str], list[Need]] = {}
     for need in lacking:
-        verbs.setdefault((need.namespace, need.spelled), []).append(need.verb)
-    for (namespace, spelled), missing in verbs.items():
-        text = f"{cluster.server} does not allow this user to {', '.join(missing)} {spelled} {_where(namespace)}"
-        yield Finding(names.name, text, True)
+        alike.setdefault((need.namespace, need.spelled), []).append(need)
+    for (namespace, spelled), missing in alike.items():
+        verbs = ", ".join(need.verb for need in missing)
+        text = f"{cluster.server} does not allow this user to {verbs} {spelled} {_where(namespace)}"
+        reasons = "; ".join(f"{need.verb}: {need.why}" for need in missing if need.why)
+        yield Finding(names.name, text + (f" ({reasons})" if reasons else ""), True)
     # All that is needed in such a place: applied over the one of another day, a Role must not take anything away.
     grants = [
         Grant(need.namespace if need.namespace in there else "", need.group, need.resource, need.verb) for need in asked
     ]
-    places = {namespace if namespace in there else "" for namespace, _ in verbs}
+    places = {namespace if namespace in there else "" for namespace, _ in alike}
     wanted = [grant for grant in grants if grant.namespace in places]
     granting = manifest(wanted, f"{lease.NAME}-{names.name}", user_of(cluster))
     text = f"an administrator of {cluster.server} grants all of that with `kubectl apply -f FILE`, where FILE holds"

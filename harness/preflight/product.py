@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from harness.cluster import Cluster
 from harness.kinds import CLUSTER_VERSION, CONTROL_PLANE, DEPLOYMENT, ENDPOINTS, FEDERATION_KINDS, WEBHOOK_KINDS
 from harness.mesh import MeshNames
 from harness.preflight.findings import Finding
 from harness.transport import Forbidden, Invalid, NotFound, Object
-from harness.versions import supported_versions
+from harness.versions import KNOWN, is_before_federation, supported_versions
 
 _OPERATOR = "istio-operator"
 OPERATOR_NAMESPACE = "openshift-operators"
+_FEDERATION_SINCE = f"OpenShift Service Mesh {KNOWN[0].removeprefix('v')}"
 _PRODUCT_GROUPS = {
     "sailoperator.io": "OpenShift Service Mesh 3 (API group sailoperator.io)",
     "install.istio.io": "upstream Istio (API group install.istio.io)",
@@ -33,13 +34,13 @@ def product_findings(cluster: Cluster, names: MeshNames, version: str | None) ->
         yield Finding(
             names.name, f"{_PRODUCT_GROUPS['sailoperator.io']} is there too; it does not take part", note=True
         )
-    yield from _operator(cluster, names, version)
+    release = yield from _operator(cluster, names)
     yield from _webhooks(cluster, names)
     unserved = [str(kind) for kind in FEDERATION_KINDS if not cluster.served(kind)]
     later = f"{', '.join(unserved)} not served yet: the operator brings them with the first control plane"
     yield Finding(names.name, later if unserved else "the federation kinds are served")
-    if version and (refusal := _refused_version(cluster, names, version)):
-        yield Finding(names.name, f"--ossm-version {version}: the operator refuses it: {refusal}", True)
+    if version and not is_before_federation(release):
+        yield from _asked_version(cluster, names, version, release)
 
 
 def _openshift(cluster: Cluster) -> str:
@@ -64,29 +65,32 @@ def _no_control_planes(cluster: Cluster, foreign: str) -> str:
     )
 
 
-def _operator(cluster: Cluster, names: MeshNames, version: str | None) -> Iterator[Finding]:
+def _operator(cluster: Cluster, names: MeshNames) -> Generator[Finding, None, str]:
+    """Returns the operator's release, '' where that is not known."""
     try:
         found = cluster.find(DEPLOYMENT, _OPERATOR, OPERATOR_NAMESPACE) or next(
             (obj for obj in cluster.list(DEPLOYMENT) if obj["metadata"]["name"] == _OPERATOR), None
         )
     except Forbidden:
-        return  # said already, with the permissions
+        return ""  # said already, with the permissions
     if found is None:
         text = f"no Deployment {_OPERATOR} in any namespace: its kinds are served, but nobody acts on them"
         yield Finding(names.name, f"{text}. Install the operator", True)
-        return
+        return ""
     where = f"operator {found['metadata']['namespace']}/{_OPERATOR}"
     release = operator_release(found)
     conditions = (found.get("status") or {}).get("conditions") or []
     available = any(entry["type"] == "Available" and entry["status"] == "True" for entry in conditions)
     if not available:
         yield Finding(names.name, f"{where} is not Available: see its pods and events", True)
-    accepted = supported_versions(release)
     text = f"{where} is release {release or 'unknown'}"
-    yield Finding(names.name, text + (f" and installs {', '.join(accepted)}" if accepted else ""))
-    if version and accepted and version not in accepted:
-        text = f"--ossm-version {version}: operator {release} installs only {', '.join(accepted)}"
+    if is_before_federation(release):
+        text += f", which knows no federation: federation came with {_FEDERATION_SINCE}. Update the operator"
         yield Finding(names.name, text, True)
+    else:
+        accepted = supported_versions(release)
+        yield Finding(names.name, text + (f" and installs {', '.join(accepted)}" if accepted else ""))
+    return release
 
 
 def operator_release(deployment: Object) -> str:
@@ -123,6 +127,16 @@ def _webhooks(cluster: Cluster, names: MeshNames) -> Iterator[Finding]:
                 yield Finding(names.name, text, True)
     except Forbidden:
         return  # said already, with the permissions
+
+
+def _asked_version(cluster: Cluster, names: MeshNames, version: str, release: str) -> Iterator[Finding]:
+    """Why this `spec.version` cannot be had; the operator itself is asked where its release says nothing against it."""
+    accepted = supported_versions(release)
+    if accepted and version not in accepted:
+        text = f"--ossm-version {version}: operator {release} installs only {', '.join(accepted)}"
+        yield Finding(names.name, text, True)
+    elif refusal := _refused_version(cluster, names, version):
+        yield Finding(names.name, f"--ossm-version {version}: the operator refuses it: {refusal}", True)
 
 
 def _refused_version(cluster: Cluster, names: MeshNames, version: str) -> str:

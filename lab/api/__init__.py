@@ -7,5 +7,6 @@ defaulting (`schema`), validation (`validation`, `builtins`), patches (`patch`, 
 share.
 
 Left out on purpose: protobuf, SPDY, OpenAPI v2, CEL, conversion webhooks, RBAC rules (restricted users have lists of
-what is denied: `POST /lab/users`), quotas, admission webhooks for Services in the cluster (`clientConfig.url` only).
+what is denied, or of all that is allowed: `POST /lab/users`), quotas, admission webhooks for Services in the
+cluster (`clientConfig.url` only).
 """

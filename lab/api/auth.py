@@ -14,7 +14,7 @@ ADMIN_GROUPS = ("system:masters", "system:authenticated")
 
 @dataclass(frozen=True)
 class Rule:
-    """What a restricted user may not do; `*` stands for all of them, resources may be `pods/exec`."""
+    """What a restricted user may do, or may not; `*` stands for all of them, resources may be `pods/exec`."""
 
     verbs: frozenset[str]
     groups: frozenset[str]
@@ -30,22 +30,31 @@ class Rule:
         )
 
 
+def _rules(listed: list[dict[str, Any]]) -> tuple[Rule, ...]:
+    fields = ("verbs", "groups", "resources", "namespaces")
+    return tuple(Rule(*(frozenset(rule.get(field) or ["*"]) for field in fields)) for rule in listed)
+
+
 def _in(value: str, allowed: frozenset[str]) -> bool:
     return "*" in allowed or value in allowed
 
 
 @dataclass(frozen=True)
 class User:
-    """An authenticated user."""
+    """An authenticated user; `allowed`: all that may be done, None for everything that is not denied."""
 
     name: str
     groups: tuple[str, ...] = ("system:authenticated",)
     uid: str = ""
     denied: tuple[Rule, ...] = ()
     admin: bool = False
+    allowed: tuple[Rule, ...] | None = None
 
     def may(self, verb: str, group: str, resource: str, namespace: str) -> bool:
-        return not any(rule.covers(verb, group, resource, namespace) for rule in self.denied)
+        def covered(rules: tuple[Rule, ...]) -> bool:
+            return any(rule.covers(verb, group, resource, namespace) for rule in rules)
+
+        return not covered(self.denied) and (self.allowed is None or covered(self.allowed))
 
     def require(self, verb: str, group: str, resource: str, namespace: str, name: str) -> None:
         """403 as RBAC words it, where this is denied."""
@@ -85,16 +94,14 @@ class Users:
         return User(name, (*groups, "system:authenticated"), admin="system:masters" in groups)
 
     def add(self, body: dict[str, Any]) -> User:
-        """A further user: {"token", "name", "deny": [{"verbs", "groups", "resources", "namespaces"}]}."""
+        """A further user: {"token", "name", "deny": [{"verbs", "groups", "resources", "namespaces"}]}, or "allow"."""
         try:
-            denied = tuple(
-                Rule(*(frozenset(rule.get(field) or ["*"]) for field in ("verbs", "groups", "resources", "namespaces")))
-                for rule in body.get("deny") or []
-            )
-            user = User(body["name"], tuple(body.get("groups") or ("system:authenticated",)), denied=denied)
+            allowed = _rules(body["allow"]) if "allow" in body else None
+            groups = tuple(body.get("groups") or ("system:authenticated",))
+            user = User(body["name"], groups, denied=_rules(body.get("deny") or []), allowed=allowed)
             self._tokens[body["token"]] = user
         except (KeyError, TypeError, AttributeError) as error:
-            raise bad_request(f"a user has token, name and deny: {error!r}") from None
+            raise bad_request(f"a user has token, name, and allow or deny: {error!r}") from None
         return user
 
     def by_name(self, name: str) -> User:

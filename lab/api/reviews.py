@@ -29,7 +29,7 @@ def answer(group: str, kind: str, body: Object, user: User, users: Users) -> Obj
             review["status"] = {
                 "resourceRules": [everything],
                 "nonResourceRules": [paths],
-                "incomplete": bool(user.denied),
+                "incomplete": bool(user.denied) or user.allowed is not None,
             }
         case "TokenReview":
             found = users.by_token(str(spec.get("token", "")))

@@ -128,6 +128,32 @@ def member_roll(smmr: Object, others: Iterable[Object], release: Release) -> str
     return None
 
 
+def added_members(smmr: Object, old: Object | None) -> list[str]:
+    """Namespaces that a change adds to a member roll: who makes it needs `update pods` in each; '' is everywhere."""
+    members = dig(smmr, "spec", "members", default=[])
+    if "*" in members or dig(smmr, "spec", "memberSelectors"):
+        return [""]
+    known = dig(old or {}, "spec", "members", default=[])
+    return [member for member in members if member not in known]
+
+
+def no_access(user: str, namespaces: list[str]) -> str | None:
+    """What somebody is told who has no rights in the namespaces to be added."""
+    if "" in namespaces:
+        return (
+            "only users that are allowed to update pods at the cluster scope are allowed to use wildcards or member "
+            f"selectors; user {user} does not have that permission"
+        )
+    if namespaces:
+        return f"user '{user}' does not have permission to access namespace(s): [{' '.join(sorted(namespaces))}]"
+    return None
+
+
+def no_use(user: str, plane: Object) -> str:
+    """What somebody is told who may not `use` the control plane that a member names."""
+    return f"user '{user}' does not have permission to use ServiceMeshControlPlane {plane['namespace']}/{plane['name']}"
+
+
 def member(smm: Object, old: Object | None) -> str | None:
     if key_of(smm)[1] != "default":
         return "ServiceMeshMember must be named 'default'"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from lab.client import ApiClient, Object
 from lab.operator import validation
 from lab.operator.versions import Release
-from lab.resources import SMCP, SMMR, Resource
+from lab.resources import POD, SMCP, SMMR, Resource
 from lab.settings import ClusterSettings
 
 PORT = 9443
@@ -30,7 +30,20 @@ _RULES = {
     "smmr": ("v1", "servicemeshmemberrolls"),
     "smm": ("v1", "servicemeshmembers"),
 }
-Review = Callable[[Object, Object | None], Awaitable[tuple[str | None, list[Object]]]]
+_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+_REASONS = {400: "BadRequest", 403: "Forbidden"}
+
+
+class Verdict(NamedTuple):
+    """refused: why, None where the object is accepted; patch: JSON patch of what it gets; code: of the refusal."""
+
+    refused: str | None = None
+    patch: Iterable[Object] = ()
+    code: int = 400
+
+
+# Of the request in an AdmissionReview.
+Review = Callable[[Object], Awaitable[Verdict]]
 
 
 class Webhooks:
@@ -95,11 +108,13 @@ class Webhooks:
     def _handler(self, review: Review) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             asked = (await request.json())["request"]
-            refused, patch = await review(asked["object"], asked.get("oldObject"))
-            answer: dict[str, Any] = {"uid": asked["uid"], "allowed": refused is None}
-            if refused is not None:
-                answer["status"] = {"code": 400, "reason": "BadRequest", "message": refused}
-            elif patch:
+            going = asked["object"]["metadata"].get("deletionTimestamp")
+            verdict = Verdict() if going else await review(asked)
+            answer: dict[str, Any] = {"uid": asked["uid"], "allowed": verdict.refused is None}
+            if verdict.refused is not None:
+                reason = _REASONS[verdict.code]
+                answer["status"] = {"code": verdict.code, "reason": reason, "message": verdict.refused}
+            elif patch := list(verdict.patch):
                 answer |= {"patchType": "JSONPatch", "patch": base64.b64encode(json.dumps(patch).encode()).decode()}
             return web.json_response(
                 {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}
@@ -107,22 +122,35 @@ class Webhooks:
 
         return handle
 
-    async def _default_smcp(self, smcp: Object, _old: Object | None) -> tuple[str | None, list[Object]]:
-        if smcp["metadata"].get("deletionTimestamp"):
-            return None, []
-        return None, validation.defaults(smcp, self.release)
+    async def _default_smcp(self, asked: Object) -> Verdict:
+        return Verdict(patch=validation.defaults(asked["object"], self.release))
 
-    async def _check_smcp(self, smcp: Object, _old: Object | None) -> tuple[str | None, list[Object]]:
-        if smcp["metadata"].get("deletionTimestamp"):
-            return None, []
+    async def _check_smcp(self, asked: Object) -> Verdict:
         others, _ = await self.api.list_objects(SMCP)
-        return validation.control_plane(smcp, others, self.release, NAMESPACE), []
+        return Verdict(validation.control_plane(asked["object"], others, self.release, NAMESPACE))
 
-    async def _check_smmr(self, smmr: Object, _old: Object | None) -> tuple[str | None, list[Object]]:
-        if smmr["metadata"].get("deletionTimestamp"):
-            return None, []
+    async def _check_smmr(self, asked: Object) -> Verdict:
+        smmr = asked["object"]
         others, _ = await self.api.list_objects(SMMR)
-        return validation.member_roll(smmr, others, self.release), []
+        if refused := validation.member_roll(smmr, others, self.release):
+            return Verdict(refused)
+        added = validation.added_members(smmr, asked.get("oldObject"))
+        closed = [name for name in added if not await self._allowed(asked, "update", POD, name)]
+        return Verdict(validation.no_access(asked["userInfo"]["username"], closed), code=403)
 
-    async def _check_smm(self, smm: Object, old: Object | None) -> tuple[str | None, list[Object]]:
-        return validation.member(smm, old), []
+    async def _check_smm(self, asked: Object) -> Verdict:
+        smm = asked["object"]
+        if refused := validation.member(smm, asked.get("oldObject")):
+            return Verdict(refused)
+        plane = smm["spec"]["controlPlaneRef"]
+        if await self._allowed(asked, "use", SMCP, plane["namespace"], plane["name"]):
+            return Verdict()
+        return Verdict(validation.no_use(asked["userInfo"]["username"], plane), code=403)
+
+    async def _allowed(self, asked: Object, verb: str, kind: Resource, namespace: str, name: str = "") -> bool:
+        """Whether the user whose request is reviewed may do this, as the API server sees it."""
+        user = asked["userInfo"]
+        group = kind.api_version.rpartition("/")[0]
+        attributes = {"verb": verb, "group": group, "resource": kind.plural, "namespace": namespace, "name": name}
+        spec = {"user": user["username"], "groups": user["groups"], "resourceAttributes": attributes}
+        return (await self.api.request("POST", _REVIEWS, {"spec": spec}))["status"]["allowed"]

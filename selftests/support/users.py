@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import requests
 
@@ -14,8 +14,13 @@ from lab.settings import ClusterSettings
 
 
 @contextlib.contextmanager
-def restricted(settings: ClusterSettings, path: Path, deny: Sequence[dict[str, Any]]) -> Iterator[Path]:
-    """A kubeconfig of user `reader`, at `path`; deny: rules of verbs, groups, resources, namespaces ('' for none)."""
+def restricted(
+    settings: ClusterSettings, path: Path, rules: Sequence[dict[str, Any]], what: Literal["allow", "deny"] = "deny"
+) -> Iterator[Path]:
+    """A kubeconfig of user `reader`, at `path`; rules: verbs, groups, resources, namespaces ('' for none).
+
+    They say what is denied, or all that is allowed.
+    """
     admin = {"Authorization": f"Bearer {settings.token}"}
 
     def tell(method: str, body: dict[str, Any]) -> None:
@@ -23,7 +28,7 @@ def restricted(settings: ClusterSettings, path: Path, deny: Sequence[dict[str, A
         answer = requests.request(method, url, json=body, headers=admin, verify=str(settings.ca_file), timeout=10)
         answer.raise_for_status()
 
-    tell("POST", {"token": "restricted", "name": "reader", "deny": list(deny)})
+    tell("POST", {"token": "restricted", "name": "reader", what: list(rules)})
     kubeconfig(settings, path, "restricted", "reader")
     try:
         yield path
