@@ -76,6 +76,18 @@ def test_kind_clusters_are_made_bootstrapped_reached_by_node_ports_and_removed(s
     assert not (ROOT / ".pytest-kind").exists()
 
 
+def test_what_kind_clusters_were_kept_with_is_kept_too(start, kind):
+    run = start(*ONE_TEST, *kind.arguments, "--federation-keep", "always", kubeconfigs=False, PATH=kind.path)
+    said = rest(run)
+    assert run.returncode == 0, said
+    assert "kept: kind cluster" in said
+    following = start(*ONE_TEST)
+    said = rest(following)
+    rest(start("--federation-sweep"))
+    assert following.returncode == pytest.ExitCode.USAGE_ERROR, said
+    assert "were kept with --federation-keep" in said
+
+
 def test_a_ctrl_c_while_clusters_are_removed_keeps_none_of_them(start, kind, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     (kind.bin / "kind").rename(elsewhere)
