@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 from harness import lease
 from harness.cluster import Cluster
 from harness.kinds import LEASE, NAMESPACE, Kind, kind_of
-from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL, scenario
+from harness.manifests import OWNER, OWNER_LABEL, scenario
 from harness.mesh import MESH1, MESH2, MeshNames
 from harness.ownership import belongs_to_the_suite, described, is_ours
 from harness.transport import Forbidden, NotFound, Object, Objects
@@ -102,16 +102,16 @@ def _listed(cluster: Cluster, kind: Kind, namespace: str, selector: str | None =
         return []
 
 
-def _remains(clusters: Mapping[str, Cluster], run_id: str) -> Iterator[tuple[str, str]]:
-    """(uid, sentence) of what carries this run's label anywhere; in our namespaces only where no more may be seen."""
-    selector = f"{OWNER_LABEL}={OWNER},{RUN_LABEL}={run_id}"
+def _remains(clusters: Mapping[str, Cluster], run_ids: Set[str]) -> Iterator[tuple[str, str]]:
+    """(uid, sentence) of what carries these runs' label anywhere; in our namespaces only where no more may be seen."""
     for names in (MESH1, MESH2):
         cluster = clusters[names.name]
         for kind in _kinds(names):
-            for obj in _everywhere(cluster, kind, names, selector):
-                yield obj["metadata"]["uid"], f"{names.name}: {described(obj)} remains"
+            for obj in _everywhere(cluster, kind, names, f"{OWNER_LABEL}={OWNER}"):
+                if is_ours(obj, *run_ids):
+                    yield obj["metadata"]["uid"], f"{names.name}: {described(obj)} remains"
         held = cluster.find(LEASE, lease.NAME, lease.NAMESPACE)
-        if held and is_ours(held, run_id):
+        if held and is_ours(held, *run_ids):
             yield held["metadata"]["uid"], f"{names.name}: {LEASE} {lease.NAMESPACE}/{lease.NAME} remains"
 
 
@@ -124,9 +124,10 @@ def _everywhere(cluster: Cluster, kind: Kind, names: MeshNames, selector: str) -
             yield from _listed(cluster, kind, namespace, selector)
 
 
-def audit(clusters: Mapping[str, Cluster], run_id: str, before: Inventory) -> list[str]:
-    """How the clusters differ from `before`, and what of this run remains; [] when the run left no trace.
+def audit(clusters: Mapping[str, Cluster], run_ids: Set[str], before: Inventory) -> list[str]:
+    """How the clusters differ from `before`, and what of these runs remains; [] when there is no trace of them.
 
+    run_ids: this run's, and those of the runs whose remains it has taken over.
     What may not be looked at any more is said to be so. Kinds that the operator brought with the first control plane
     stay, as its own. Raises ClusterError.
     """
@@ -143,4 +144,4 @@ def audit(clusters: Mapping[str, Cluster], run_id: str, before: Inventory) -> li
         elif new.said != old.said:
             parts = [part for part in old.said if old.said[part] != new.said[part]]
             problems.append(f"{key} was there before the run and has been changed: {', '.join(parts)}")
-    return [*problems, *sorted(dict(_remains(clusters, run_id)).values())]
+    return [*problems, *sorted(dict(_remains(clusters, run_ids)).values())]

@@ -13,6 +13,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO_SECONDS = 0.1  # `timeout` and tox tell the process and then its group; nobody presses Ctrl-C twice that fast
 _ONE_INTERRUPT_SECONDS = 2.0  # pytest, interrupted again while it writes the first one up, dies without its own end
 
+_REMOVING = "removing what this run made; once more to leave it behind"
+
 
 class _Echo:
     """Tells signals apart from those that only repeat the one before."""
@@ -109,8 +111,10 @@ def undisturbed(hurry: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def patient_with(interrupted: bool, say: Callable[[str], None], give_up: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, the run's first Ctrl-C or SIGTERM is answered with words, the second one with `give_up`.
+def patient_with(
+    interrupted: bool, say: Callable[[str], None], give_up: Callable[[], None], words: str = _REMOVING
+) -> Iterator[None]:
+    """While the block runs, the run's first Ctrl-C or SIGTERM is answered with `words`, the second one with `give_up`.
 
     interrupted: whether the first one was before the block.
     """
@@ -120,7 +124,7 @@ def patient_with(interrupted: bool, say: Callable[[str], None], give_up: Callabl
         nonlocal count
         count += 1
         if count == 1:
-            _apart(lambda: say("removing what this run made; once more to leave it behind"))
+            _apart(lambda: say(words))
         else:
             _apart(give_up)
 

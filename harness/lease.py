@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shlex
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -89,16 +90,21 @@ def holder(cluster: Cluster) -> Holder | None:
 
 def held_by(cluster: Cluster, known: Holder) -> LeaseHeld:
     """What a person is told who finds the cluster in use."""
-    context = f" --context {cluster.context}" if cluster.context else ""
     ago = max(0, round((cluster.now() - known.renewed).total_seconds()))
     return LeaseHeld(
         cluster.name,
         f"use {cluster.server}",
         f"run {known.run_id} of {known.who} uses it since {known.since:%Y-%m-%d %H:%M:%S} UTC, last sign of life "
-        f"{ago} s ago. Wait until it ends; if it is dead, its Lease expires {known.seconds} s after its last sign of "
-        f"life. To take it over at once: "
-        f"kubectl --kubeconfig {cluster.kubeconfig}{context} -n {NAMESPACE} delete lease {NAME}",
+        f"{ago} s ago. Wait until it ends. If it is dead, its Lease expires {known.seconds} s after its last sign of "
+        f"life; not to wait for that, run `{_deletion(cluster)}`. Then the same command again takes over what it left",
     )
+
+
+def _deletion(cluster: Cluster) -> str:
+    """The command that takes the cluster from its holder, to be pasted into a shell; twice does no harm."""
+    words = ["kubectl", "--kubeconfig", str(cluster.kubeconfig)]
+    words += ["--context", cluster.context] if cluster.context else []
+    return shlex.join([*words, "-n", NAMESPACE, "delete", "lease", NAME, "--ignore-not-found"])
 
 
 class RunLease:
@@ -114,6 +120,11 @@ class RunLease:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease {cluster.name}")
         self.lost = ""
+
+    def held(self) -> LeaseHeld | None:
+        """What keeps this run out, if another one uses the cluster. Raises ClusterError."""
+        known = holder(self._cluster)
+        return held_by(self._cluster, known) if known and known.run_id != self._run_id else None
 
     def acquire(self) -> None:
         """Takes the Lease where it is free or expired. Raises LeaseHeld, or another ClusterError."""
@@ -210,7 +221,10 @@ class RunLeases:
         self._leases = [RunLease(cluster, run_id, lambda: self.on_lost()) for cluster in by_uid.values()]
 
     def acquire(self) -> None:
-        """Takes all or none. Raises LeaseHeld."""
+        """Takes all or none. Raises LeaseHeld, naming every cluster that is held."""
+        if held := [error for lease in self._leases if (error := lease.held())]:
+            first, *others = held
+            raise LeaseHeld(first.mesh, first.what, "\n".join([first.detail, *map(str, others)]))
         taken: list[RunLease] = []
         try:
             for lease in self._leases:

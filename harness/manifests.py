@@ -16,6 +16,7 @@ DIRECTORY = Path(__file__).resolve().parent.parent / "manifests"
 OWNER = "ossm-federation-conformance"
 RUN_LABEL = "federation-conformance/run-id"
 OWNER_LABEL = "federation-conformance/owner"
+KEPT_LABEL = "federation-conformance/kept"  # on what --federation-keep left on purpose
 ADDON_KINDS = (KIALI, JAEGER, ROUTE)
 # What others refer to comes first.
 _ORDER = ("Namespace", "ServiceMeshControlPlane", "ConfigMap", "ServiceAccount", "Service", "Deployment")

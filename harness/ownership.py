@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -33,9 +34,14 @@ def belongs_to_the_suite(obj: Object) -> bool:
     return (obj["metadata"].get("labels") or {}).get(OWNER_LABEL) == OWNER
 
 
-def is_ours(obj: Object, run_id: str) -> bool:
-    """Whether an object was created by this run."""
-    return belongs_to_the_suite(obj) and obj["metadata"]["labels"].get(RUN_LABEL) == run_id
+def run_of(obj: Object) -> str:
+    """Id of the run that made an object of the suite, or took it over last; `?` where its label is gone."""
+    return (obj["metadata"].get("labels") or {}).get(RUN_LABEL, "?")
+
+
+def is_ours(obj: Object, *run_ids: str) -> bool:
+    """Whether an object is of one of these runs: this one, and those whose remains it has taken over."""
+    return belongs_to_the_suite(obj) and run_of(obj) in run_ids
 
 
 def _stages(names: MeshNames) -> Iterator[Objects]:
@@ -47,19 +53,16 @@ def _stages(names: MeshNames) -> Iterator[Objects]:
         yield [obj for obj in control_plane if obj["kind"] == kind]
 
 
-class RemovalError(Exception):
+class Unfinished(Exception):
     """Something does not go away, or a cluster failed; one line per thing that went wrong."""
 
 
-class Removal:
-    """Removes, in both meshes at once, what `mine` says yes to; `give_up` ends it from any thread or signal handler."""
+class InBothMeshes(ABC):
+    """Work on what runs made, in both meshes at once; `give_up` ends it from any thread or signal handler."""
 
-    def __init__(
-        self, clusters: Mapping[str, Cluster], mine: Callable[[Object], bool], progress: Progress, timeout: float
-    ) -> None:
-        self._clusters, self._mine, self._progress, self._timeout = clusters, mine, progress, timeout
+    def __init__(self, clusters: Mapping[str, Cluster], progress: Progress) -> None:
+        self._clusters, self._progress = clusters, progress
         self._given_up = Event()
-        self.removed: list[str] = []
 
     def give_up(self) -> None:
         """Asks nothing more of the clusters: `run` raises Cancelled."""
@@ -68,13 +71,9 @@ class Removal:
             cluster.interrupt(writes=True)
 
     def run(self) -> None:
-        """Deletes stage by stage, each when the one before is gone, finalizers included.
-
-        What is not ours stays. One mesh does not wait for the other. Raises RemovalError naming, of both meshes, what
-        does not go away and why; Cancelled.
-        """
-        with ThreadPoolExecutor(2, thread_name_prefix="removal") as pool:
-            tasks = [pool.submit(self._remove, self._clusters[names.name], names) for names in (MESH1, MESH2)]
+        """One mesh does not wait for the other. Raises Unfinished naming what failed of both, and why; Cancelled."""
+        with ThreadPoolExecutor(2, thread_name_prefix="both meshes") as pool:
+            tasks = [pool.submit(self._work, self._clusters[names.name], names) for names in (MESH1, MESH2)]
             while concurrent.futures.wait(tasks, timeout=_AGAIN_SECONDS).not_done:
                 if self._given_up.is_set():
                     self.give_up()  # one of them may just have ended one wait and begun the next
@@ -83,9 +82,31 @@ class Removal:
             if not isinstance(error, (ClusterError, WaitTimeout)):
                 raise error
         if errors:
-            raise RemovalError("\n".join(dict.fromkeys(map(str, errors)))) from errors[0]
+            raise Unfinished("\n".join(dict.fromkeys(map(str, errors)))) from errors[0]
 
-    def _remove(self, cluster: Cluster, names: MeshNames) -> None:
+    @abstractmethod
+    def _work(self, cluster: Cluster, names: MeshNames) -> None:
+        """What is done in one mesh; calls `_check` before every step."""
+
+    def _check(self) -> None:
+        if self._given_up.is_set():
+            raise Cancelled
+
+
+class Removal(InBothMeshes):
+    """Removes what `mine` says yes to, stage by stage, each when the one before is gone, finalizers included.
+
+    What is not ours stays. What does not go away is named with what holds it; `removed` says what is gone.
+    """
+
+    def __init__(
+        self, clusters: Mapping[str, Cluster], mine: Callable[[Object], bool], progress: Progress, timeout: float
+    ) -> None:
+        super().__init__(clusters, progress)
+        self._mine, self._timeout = mine, timeout
+        self.removed: list[str] = []
+
+    def _work(self, cluster: Cluster, names: MeshNames) -> None:
         for stage in _stages(names):
             self._check()
             ours = [found for obj in stage if (found := _find(cluster, obj)) and self._mine(found[1])]
@@ -102,10 +123,6 @@ class Removal:
                     _wait_gone(cluster, kind, obj, self._timeout, cancelled, seen)
                 self.removed.append(f"{names.name}: {described(obj)}")
         self._progress.step(names.name, "removed")
-
-    def _check(self) -> None:
-        if self._given_up.is_set():
-            raise Cancelled
 
 
 def teardown(clusters: Mapping[str, Cluster], run_id: str, progress: Progress) -> None:
@@ -128,7 +145,8 @@ def sweep(clusters: Mapping[str, Cluster], progress: Progress) -> list[str]:
         removal.run()
     except Cancelled:
         if leases.lost:
-            raise LeaseLost(leases.lost) from None
+            text = "so the sweep stopped before its end. Sweep again once no other run goes on there"
+            raise LeaseLost(f"{leases.lost}, {text}") from None
         raise
     finally:
         leases.release()

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from harness.cluster import Cluster
 from harness.lease import NAME, NAMESPACE
 from harness.mesh import MESH1, MESH2
-from harness.preflight.surroundings import existing, kinds_to_create
+from harness.preflight.surroundings import kinds_to_create
+from harness.remains import existing
 from harness.transport import ClusterError, Objects
 
 

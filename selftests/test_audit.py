@@ -16,7 +16,7 @@ from lab.settings import ClusterSettings
 from selftests.support.api import api_server
 from selftests.support.users import restricted
 
-RUN = "run-1"
+RUN = frozenset({"run-1"})
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,10 @@ def test_whatever_of_ours_remains_is_named_wherever_it_is(clusters, kind):
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}})
     before = take_inventory(clusters)
     meta = {"name": "ours", "namespace": "elsewhere"}
-    cluster.apply(labelled({"apiVersion": "v1", "kind": kind.kind, "metadata": meta}, RUN))
+    cluster.apply(labelled({"apiVersion": "v1", "kind": kind.kind, "metadata": meta}, "run-1"))
     (finding,) = audit(clusters, RUN, before)
     assert finding.endswith(f"{kind} elsewhere/ours remains")
-    assert audit(clusters, "run-2", before) == [], "another run's objects are not this run's remains"
+    assert audit(clusters, {"run-2"}, before) == [], "another run's objects are not this run's remains"
     cluster.delete(kind, "ours", "elsewhere")
     assert audit(clusters, RUN, before) == []
 
@@ -131,7 +131,7 @@ def test_who_may_see_leases_only_where_ours_is_hears_of_nothing_left_behind(seen
     before = take_inventory(clusters)
     assert audit(clusters, RUN, before) == []
     meta = {"name": lease.NAME, "namespace": lease.NAMESPACE}
-    cluster.apply(labelled({"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": meta}, RUN))
+    cluster.apply(labelled({"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": meta}, "run-1"))
     (finding,) = audit(clusters, RUN, before)
     cluster.delete(LEASE, lease.NAME, lease.NAMESPACE)
     assert finding.endswith(f": Lease {lease.NAMESPACE}/{lease.NAME} remains")

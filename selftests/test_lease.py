@@ -55,6 +55,24 @@ def test_a_second_run_is_kept_out_and_told_who_since_when_and_what_to_do(cluster
     assert cluster.find(LEASE, NAME, NAMESPACE) is None
 
 
+def test_every_cluster_that_is_held_is_told_with_its_own_command_quoted_for_a_shell(cluster, tmp_path, monkeypatch):
+    copy = tmp_path / "of two words.yaml"
+    copy.write_bytes(cluster.kubeconfig.read_bytes())
+    again = Cluster("mesh2", copy)
+    names = iter(["one", "two"])
+    monkeypatch.setattr(Cluster, "uid", lambda _: next(names))
+    first = RunLease(cluster, "run-1")
+    first.acquire()
+    with pytest.raises(LeaseHeld) as told:
+        RunLeases({"mesh1": cluster, "mesh2": again}, "run-2").acquire()
+    first.release()
+    again.close()
+    lines = str(told.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["mesh1", "mesh2"]
+    assert f"`kubectl --kubeconfig {cluster.kubeconfig} -n default delete lease {NAME} --ignore-not-found`" in lines[0]
+    assert f"`kubectl --kubeconfig '{copy}' -n default" in lines[1]
+
+
 def test_a_lease_without_sign_of_life_expires_and_is_taken_over_by_one_run_only(cluster):
     dead = RunLease(cluster, "run-1")
     dead.acquire()

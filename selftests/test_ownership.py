@@ -13,7 +13,7 @@ from harness import manifests
 from harness.cluster import Cluster
 from harness.kinds import CONFIG_MAP, NAMESPACE, SERVICE, kind_of
 from harness.mesh import MESH1, MESH2
-from harness.ownership import Removal, RemovalError, is_ours, new_run_id, teardown
+from harness.ownership import Removal, Unfinished, is_ours, new_run_id, teardown
 from harness.progress import Progress
 from harness.provision import Provisioner, ProvisionError
 from selftests.support.lab import start_lab, stop_lab
@@ -128,7 +128,7 @@ def held(clusters):
 
 @pytest.mark.usefixtures("held")
 def test_what_does_not_go_away_is_told_of_both_meshes_with_what_holds_it(clusters, progress):
-    with pytest.raises(RemovalError) as told:
+    with pytest.raises(Unfinished) as told:
         Removal(clusters, lambda obj: is_ours(obj, "run-d"), progress, 4).run()
     lines = str(told.value).splitlines()
     assert [line.partition(":")[0] for line in lines] == ["mesh1", "mesh2"]

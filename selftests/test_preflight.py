@@ -11,7 +11,7 @@ import yaml
 
 from harness import lease
 from harness.cluster import Cluster
-from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL
+from harness.manifests import KEPT_LABEL, OWNER, OWNER_LABEL, RUN_LABEL
 from harness.preflight import Asked, Finding, balanced, blocking, notes, preflight, report
 from selftests.support.recorded_api import RecordedApi, items, refused, resources
 
@@ -334,8 +334,8 @@ def test_names_of_others_stand_in_the_way_unless_they_are_adopted(look):
     assert "fed-export" not in missing[0]
 
 
-def ours(run):
-    return named(CONTROL_PLANE, "fed-export", **{OWNER_LABEL: OWNER, RUN_LABEL: run})
+def ours(run, **more):
+    return named(CONTROL_PLANE, "fed-export", **{OWNER_LABEL: OWNER, RUN_LABEL: run}, **more)
 
 
 def lease_of(run, seconds_ago):
@@ -345,12 +345,32 @@ def lease_of(run, seconds_ago):
     return {path: {"metadata": {"annotations": {lease.HOLDER_ANNOTATION: "jane@builder, process 7"}}, "spec": spec}}
 
 
-def test_what_another_run_kept_stands_in_the_way_with_what_to_do_and_may_be_adopted(look):
-    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**ours("run-of-yesterday")))))
-    for part in ("run-of-yesterday", "were kept", "--federation-adopt", "--federation-sweep"):
+@pytest.mark.parametrize("last", [{}, lease_of("run-of-yesterday", 120)], ids=["no Lease", "expired Lease"])
+def test_what_another_run_kept_stands_in_the_way_with_what_to_do_and_may_be_adopted(look, last):
+    kept = openshift_on_aws(**ours("run-of-yesterday", **{KEPT_LABEL: "true"}), **last)
+    (problem,) = blocking(look(RecordedApi(kept)))
+    for part in ("run-of-yesterday", "were kept with --federation-keep", "--federation-adopt", "--federation-sweep"):
         assert part in problem
-    (adopting,) = blocking(look(RecordedApi(openshift_on_aws(**ours("run-of-yesterday"))), asked=Asked(adopt=True)))
+    (adopting,) = blocking(look(RecordedApi(kept), asked=Asked(adopt=True)))
     assert "run-of-yesterday" not in adopting
+
+
+def test_one_object_that_is_marked_as_kept_speaks_for_its_run(look):
+    space = {OWNER_LABEL: OWNER, RUN_LABEL: "run-of-yesterday"}
+    there = named("/api/v1/namespaces/mesh1-system", "mesh1-system", **space)
+    there |= ours("run-of-yesterday", **{KEPT_LABEL: "true"})
+    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**there))))
+    assert "2 objects of run run-of-yesterday" in problem
+
+
+@pytest.mark.parametrize("last", [{}, lease_of("run-2", 120)], ids=["no Lease", "Lease of its dead successor"])
+def test_what_no_lease_tells_of_and_nobody_kept_is_taken_over_and_not_called_kept(look, last):
+    findings = look(RecordedApi(openshift_on_aws(**ours("run-1"), **last)))
+    assert blocking(findings) == []
+    (note,) = notes(findings)
+    assert "no Lease tells of that run any more, and nothing was marked as left on purpose" in note
+    assert "This run takes them over and removes them at its end" in note
+    assert "kept" not in note
 
 
 def test_what_a_dead_run_left_is_taken_over_and_that_is_told(look):
@@ -361,9 +381,12 @@ def test_what_a_dead_run_left_is_taken_over_and_that_is_told(look):
         assert part in note
 
 
-def test_of_a_run_that_goes_on_only_the_lease_stands_in_the_way(look):
-    (problem,) = blocking(look(RecordedApi(openshift_on_aws(**ours("run-1"), **lease_of("run-1", 5)))))
+@pytest.mark.parametrize("maker", ["run-1", "run-0"], ids=["its own", "taken over by it"])
+def test_of_a_run_that_goes_on_only_the_lease_stands_in_the_way(look, maker):
+    findings = look(RecordedApi(openshift_on_aws(**ours(maker), **lease_of("run-1", 5))))
+    (problem,) = blocking(findings)
     assert "run run-1 of jane@builder, process 7 uses it" in problem
+    assert notes(findings) == []
 
 
 def test_a_namespace_that_is_being_deleted_stands_in_the_way_with_what_holds_it(look):

@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from harness import kinds, lease
 from harness.cluster import Cluster
 from harness.interrupts import ECHO_SECONDS
+from harness.manifests import RUN_LABEL
 from harness.mesh import MESH1
 from harness.ownership import teardown
 from harness.progress import Progress
@@ -102,6 +104,26 @@ def remains(clusters):
     return sorted(found)
 
 
+def killed(run, words):
+    """Kills the run at these words, as the kernel or a pipeline's runner does."""
+    until(run, words)
+    run.kill()
+    run.wait()
+
+
+def expire_leases(clusters):
+    """Makes the last sign of life old, so that nobody need wait for it."""
+    for cluster in clusters.values():
+        long_ago = (cluster.now() - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        cluster.patch(kinds.LEASE, lease.NAME, lease.NAMESPACE, {"spec": {"renewTime": long_ago}})
+
+
+def runs_of(clusters):
+    """The ids of the runs that made what is there of the suite's namespaces."""
+    found = [obj["metadata"]["labels"] for cluster in clusters.values() for obj in cluster.list(kinds.NAMESPACE)]
+    return {labels[RUN_LABEL] for labels in found if RUN_LABEL in labels}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_run_removes_what_it_made(start, clusters, number):
     run = start(*ONE_TEST)
@@ -132,16 +154,14 @@ def test_a_second_run_is_kept_out_a_second_ctrl_c_leaves_at_once_and_sweeping_re
     first.send_signal(signal.SIGINT)
     said = rest(first)
     assert first.returncode == pytest.ExitCode.INTERRUPTED
-    assert "left behind, as asked for" in said, said
+    assert re.search("as asked for, part of run .* is left behind", said), said
     assert "mesh1: Lease" in remains(clusters)
 
     sweep = start("--federation-sweep")
     assert "last sign of life" in rest(sweep)
     assert sweep.returncode == pytest.ExitCode.USAGE_ERROR
     mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": None}})
-    for cluster in clusters.values():
-        long_ago = (cluster.now() - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        cluster.patch(kinds.LEASE, lease.NAME, lease.NAMESPACE, {"spec": {"renewTime": long_ago}})
+    expire_leases(clusters)
     sweep = start("--federation-sweep")
     assert "removed: mesh1: Namespace mesh1-system" in rest(sweep)
     assert sweep.returncode == 0
@@ -157,7 +177,7 @@ def test_what_is_kept_can_be_adopted_and_is_not_changed_by_that(start, clusters)
     second = start(*ONE_TEST)
     said = rest(second)
     assert second.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "were kept, so they are somebody's" in said
+    assert "were kept with --federation-keep, so they are somebody's" in said
     assert "--federation-sweep" in said
     adopting = start("tests/test_install.py", "--federation-adopt")
     said = rest(adopting)
@@ -181,12 +201,8 @@ def test_where_nothing_was_made_nothing_is_said_to_be_kept_and_the_audit_is_held
 
 def test_after_a_crash_the_same_command_goes_on_and_says_before_the_first_test_what_it_takes_over(start, clusters):
     dead = start(*ONE_TEST)
-    until(dead, "control plane: applied")
-    dead.kill()
-    dead.wait()
-    for cluster in clusters.values():
-        long_ago = (cluster.now() - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        cluster.patch(kinds.LEASE, lease.NAME, lease.NAMESPACE, {"spec": {"renewTime": long_ago}})
+    killed(dead, "control plane: applied")
+    expire_leases(clusters)
     run = start(*ONE_TEST)
     said = rest(run)
     assert run.returncode == 0, said
@@ -195,6 +211,74 @@ def test_after_a_crash_the_same_command_goes_on_and_says_before_the_first_test_w
         assert f"federation: {mesh}: " in told
     assert told.count(f"process {dead.pid}, had no chance to remove them") == 2
     assert "left behind: nothing" in after
+    assert remains(clusters) == []
+
+
+def test_a_run_that_is_interrupted_before_it_has_applied_anything_removes_what_it_has_taken_over(start, clusters):
+    killed(start(*ONE_TEST), "bookinfo: applied")
+    expire_leases(clusters)
+    (dead,) = runs_of(clusters)
+    run = start(*ONE_TEST)
+    until(run, "mesh1  control plane: applying")
+    run.send_signal(signal.SIGTERM)
+    said = rest(run)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, said
+    assert remains(clusters) == []
+    assert f"removed too: what remained of run {dead}" in said
+    assert "left behind: nothing" in said
+
+
+def test_what_a_run_and_its_killed_successor_left_is_removed_by_the_next_one(start, clusters):
+    killed(start(*ONE_TEST), "bookinfo: applied")
+    expire_leases(clusters)
+    killed(start(*ONE_TEST), "control plane: applied")
+    expire_leases(clusters)
+    left = runs_of(clusters)
+    run = start(*ONE_TEST)
+    until(run, "mesh1  control plane: applying")
+    run.send_signal(signal.SIGTERM)
+    said = rest(run)
+    assert "left behind: nothing" in said, said
+    assert all(dead in said for dead in left)
+    assert remains(clusters) == []
+
+
+def test_what_was_taken_over_is_kept_with_the_rest_where_that_is_asked_for(start, clusters):
+    killed(start(*ONE_TEST), "bookinfo: applied")
+    expire_leases(clusters)
+    (dead,) = runs_of(clusters)
+    run = start(*ONE_TEST, "--federation-keep", "always")
+    until(run, "mesh1  control plane: applying")
+    run.send_signal(signal.SIGTERM)
+    said = rest(run)
+    assert "kept, as --federation-keep says" in said
+    assert f"what it took over of run {dead}" in said
+    second = start(*ONE_TEST)
+    said = rest(second)
+    assert second.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "take" not in said.partition("were kept with --federation-keep")[0]
+    rest(start("--federation-sweep"))
+    assert remains(clusters) == []
+
+
+def test_after_the_printed_advice_the_same_command_takes_the_remains_of_a_killed_run_over(start, clusters):
+    kubectl = shutil.which("kubectl")
+    if not kubectl:
+        pytest.skip("kubectl is not on PATH")
+    killed(start(*ONE_TEST), "control plane: applied")
+    refused = start(*ONE_TEST)
+    said = rest(refused)
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR
+    advice = dict.fromkeys(re.findall(r"`(kubectl [^`]*)`", said))
+    assert len(advice) == 2, said
+    for command in advice:
+        subprocess.run(command, shell=True, check=True, capture_output=True)
+    run = start(*ONE_TEST)
+    said = rest(run)
+    assert run.returncode == 0, said
+    assert "takes them over and removes them at its end" in said
+    assert "kept" not in said
+    assert "left behind: nothing" in said
     assert remains(clusters) == []
 
 
@@ -219,6 +303,18 @@ def test_a_run_that_fails_before_it_has_begun_gives_its_leases_back(start, clust
     assert remains(clusters) == []
 
 
+def test_a_run_that_fails_before_it_has_begun_removes_what_it_has_taken_over(start, clusters, tmp_path):
+    killed(start(*ONE_TEST), "control plane: applied")
+    expire_leases(clusters)
+    (tmp_path / "fails_at_once.py").write_text(FAILS_AT_ONCE)
+    run = start(*ONE_TEST, "-p", "fails_at_once", PYTHONPATH=str(tmp_path))
+    said = rest(run)
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, said
+    assert "left behind: nothing" in said
+    assert "is there again" not in said, "nobody has looked at what was there before"
+    assert remains(clusters) == []
+
+
 def take_over(cluster):
     """Gives the Lease to another run, as a person does who was told how."""
     cluster.delete(kinds.LEASE, lease.NAME, lease.NAMESPACE)
@@ -235,10 +331,17 @@ def test_a_run_that_is_taken_over_while_it_provisions_makes_and_removes_nothing_
     assert run.returncode == pytest.ExitCode.INTERRUPTED, said
     assert "mesh1: run run-of-somebody-else of" in said
     assert "so this run removed nothing" in said
+    assert "`pytest --federation-sweep` with the same kubeconfigs removes it" in said
     assert clusters["mesh1"].list(kinds.DEPLOYMENT, "mesh1-bookinfo") == []
     assert clusters["mesh1"].find(kinds.NAMESPACE, "mesh1-system")
     other.release()
-    assert rest(start("--federation-sweep")).count("removed: ") > 4
+    following = start(*ONE_TEST)
+    said = rest(following)
+    assert following.returncode == 0, said
+    told, _, after = said.partition("control plane: applying")
+    for mesh in clusters:
+        assert re.search(f"federation: {mesh}: .* remain: .*This run takes them over", told), told
+    assert "left behind: nothing" in after
     assert remains(clusters) == []
 
 
@@ -252,7 +355,7 @@ def test_a_run_that_is_taken_over_while_it_removes_deletes_nothing_more(start, c
     other = take_over(mesh1)
     said = rest(run)
     assert run.returncode == pytest.ExitCode.INTERRUPTED, said
-    assert "so this run left behind part of what it made" in said
+    assert re.search("so part of run .* is left behind. Once no other run goes on there, the next run takes over", said)
     mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": None}})
     assert mesh1.find(kinds.CONTROL_PLANE, "fed-export", "mesh1-system")
     other.release()

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from fixtures.clusters import fit_seconds
-from harness import kinds
+from harness import kinds, lease
 from harness.waiting import wait_for
 from selftests.support.api import api_server
 from selftests.test_runs_on_clusters import ONE_TEST, ROOT, clusters, lab, rest, start, until
@@ -74,6 +74,20 @@ def test_kind_clusters_are_made_bootstrapped_reached_by_node_ports_and_removed(s
     assert said.count(", NodePort)") >= 2, said
     assert f"kind delete clusters {OTHER}" in said
     assert not (ROOT / ".pytest-kind").exists()
+
+
+def test_what_kind_clusters_were_kept_with_is_kept_too(start, clusters, kind):
+    for cluster in clusters.values():  # the stand-in removes no cluster, so one of another test's runs may be there
+        cluster.delete(kinds.LEASE, lease.NAME, lease.NAMESPACE)
+    run = start(*ONE_TEST, *kind.arguments, "--federation-keep", "always", kubeconfigs=False, PATH=kind.path)
+    said = rest(run)
+    assert run.returncode == 0, said
+    assert "kept: kind cluster" in said
+    following = start(*ONE_TEST)
+    said = rest(following)
+    rest(start("--federation-sweep"))
+    assert following.returncode == pytest.ExitCode.USAGE_ERROR, said
+    assert "were kept with --federation-keep" in said
 
 
 def test_a_ctrl_c_while_clusters_are_removed_keeps_none_of_them(start, kind, tmp_path):

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from harness.cluster import Cluster
 from harness.lease import held_by, last_holder
 from harness.mesh import MESH1, MESH2, MeshNames
-from harness.ownership import is_ours
 from harness.preflight.findings import BrokenOff, Finding, answering
 from harness.preflight.permissions import permission_findings
 from harness.preflight.product import product_findings
 from harness.preflight.surroundings import (
     address_findings,
-    existing,
     name_findings,
     namespaces_there,
     plane_findings,
 )
+from harness.remains import by_run, existing, were_kept
 from harness.transport import ClusterError, Forbidden, KubeconfigError, Objects, ServerError, Unauthorized, Unreachable
 
 # A certificate is valid from 2 min before istiod signs it: further apart, one mesh's are not valid yet in the other.
@@ -101,8 +100,9 @@ def _names_and_lease(cluster: Cluster, names: MeshNames, there: Objects, adopt: 
     if last and not last.expired(cluster.now()):
         told = held_by(cluster, last)
         yield Finding(names.name, f"{told.what}: {told.detail}", True)
-        # What that run has made is its own for now.
-        there = there if adopt else [obj for obj in there if not is_ours(obj, last.run_id)]
+        # What that run has made, or has taken over, is its own for now.
+        its_own = [obj for objects in by_run(there).values() if not were_kept(objects) for obj in objects]
+        there = there if adopt else [obj for obj in there if obj not in its_own]
         last = None
     yield from name_findings(names, there, adopt, last)
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from harness import lease
 from harness.cluster import Cluster
 from harness.entry import ingress_address, node_addresses
 from harness.kinds import CONTROL_PLANE, MEMBER_ROLL, NAMESPACE, SERVICE, Kind, kind_of
-from harness.manifests import RUN_LABEL, scenario
+from harness.manifests import scenario
 from harness.mesh import MeshNames
 from harness.ownership import belongs_to_the_suite, described, held_by
 from harness.preflight.findings import Finding, NoBalancer
+from harness.remains import by_run, were_kept
 from harness.transport import Forbidden, NotFound, Object, Objects
 
 _MEMBER_LABEL = "maistra.io/member-of"
-_AT_ONCE = 8
 _PENDING_FOR_GOOD = timedelta(minutes=10)  # load balancers of the big clouds have an address within three
 _SHOWN = 4
 _OWNER_LABELS = (
@@ -28,26 +27,10 @@ _OWNER_LABELS = (
 )
 
 
-def existing(cluster: Cluster, names: MeshNames) -> Objects:
-    """The scenario's objects that are there already, with their kinds; what may not be read is left out."""
-
-    def find(wanted: Object) -> Object | None:
-        kind, meta = kind_of(wanted), wanted["metadata"]
-        try:
-            found = cluster.find(kind, meta["name"], meta.get("namespace"))
-        except Forbidden:
-            return None
-        return {"kind": kind.kind, **found} if found else None
-
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="existing") as pool:
-        return [obj for obj in pool.map(find, scenario(names)) if obj]
-
-
 def name_findings(names: MeshNames, there: Objects, adopt: bool, dead: lease.Holder | None = None) -> Iterator[Finding]:
     """Whose the names are that a run would use; `there` is what `existing` found, `dead` whose Lease has expired.
 
-    What that run made is taken over: it ended without a chance to remove it. What a run without a Lease made was kept
-    on purpose, so it is somebody's.
+    What was kept on purpose is somebody's. Everything else that runs left is taken over, since none of them goes on.
     """
     going = [obj for obj in there if "deletionTimestamp" in obj["metadata"]]
     for obj in going:
@@ -59,7 +42,7 @@ def name_findings(names: MeshNames, there: Objects, adopt: bool, dead: lease.Hol
     if adopt:
         yield from _adopted(names, staying)
         return
-    yield from _remains(names, [obj for obj in staying if belongs_to_the_suite(obj)], dead)
+    yield from _remains(names, staying, dead)
     theirs = [obj for obj in staying if not belongs_to_the_suite(obj)]
     spaces = [obj for obj in theirs if obj["kind"] == NAMESPACE.kind]
     for obj in spaces:
@@ -84,20 +67,19 @@ def _adopted(names: MeshNames, there: Objects) -> Iterator[Finding]:
     yield Finding(names.name, f"{len(present)} objects are adopted as they are; nothing is created")
 
 
-def _remains(names: MeshNames, ours: Objects, dead: lease.Holder | None) -> Iterator[Finding]:
-    runs: dict[str, Objects] = {}
-    for obj in ours:
-        runs.setdefault(obj["metadata"]["labels"].get(RUN_LABEL, "?"), []).append(obj)
-    for run, objects in sorted(runs.items()):
+def _remains(names: MeshNames, there: Objects, dead: lease.Holder | None) -> Iterator[Finding]:
+    for run, objects in sorted(by_run(there).items()):
         some = f"{len(objects)} objects of run {run} ({_some(objects)})"
+        if were_kept(objects):
+            text = f"{some} were kept with --federation-keep, so they are somebody's. Verify them with"
+            yield Finding(names.name, f"{text} --federation-adopt, or remove them first with --federation-sweep", True)
+            continue
         if dead and dead.run_id == run:
-            text = f"{some} remain: {dead.who}, had no chance to remove them. This run takes them over and removes them"
-            yield Finding(names.name, f"{text} at its end", note=True)
+            why = f"{dead.who}, had no chance to remove them"
         else:
-            text = (
-                f"{some} were kept, so they are somebody's. Verify them with --federation-adopt, or remove them first"
-            )
-            yield Finding(names.name, f"{text} with --federation-sweep", True)
+            why = "no Lease tells of that run any more, and nothing was marked as left on purpose"
+        text = f"{some} remain: {why}. This run takes them over and removes them at its end"
+        yield Finding(names.name, text, note=True)
 
 
 def _some(objects: Objects, more_about: Callable[[Object], str] = lambda _: "") -> str:
