@@ -99,6 +99,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         _Step("exports", "mesh1", partial(sets.exports, facts)),
         _Step("imports", "mesh2", partial(sets.imports, facts)),
         *each("generated routes", generated.routes),
+        _Step("reviews route", "mesh2", partial(routes.reviews, mesh2)),
         _Step("client sidecar", "mesh2", partial(routes.client, mesh2, path)),
         _Step("split routes", "mesh2", partial(routes.split, mesh2, path, hints.weights, hints.dependent)),
         _Step("mongodb route", "mesh2", partial(routes.mongodb, mesh2)),
