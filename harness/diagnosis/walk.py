@@ -81,7 +81,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
 
     return [
         *each("API", installed.api),
-        *each("control plane", installed.control_plane),
+        *both("control plane", installed.control_plane),
         *each("member roll", installed.member_roll),
         *each("peer object", installed.peer),
         *each("gateways", installed.gateways),
@@ -111,5 +111,6 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         _Step("application", "mesh2", partial(traffic.application, facts, mesh2, path)),
         _Step("productpage", "mesh2", partial(traffic.page, facts, path)),
         *both("strangers", trust.strangers),
+        _Step("exposure", "mesh1", partial(sets.exposure, facts)),
         *each("access log", partial(traffic.access_log, path=path)),
     ]
