@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,26 +19,15 @@ import yaml
 
 from harness import kinds
 from harness.cluster import Cluster
-from harness.diagnosis import Diagnosis, Hints, State, diagnose
+from harness.diagnosis import Hints, State, diagnose
 from harness.envoy import Proxy, access_log_paths
 from harness.evidence import collect
 from lab.api.pki import kubeconfig
 from lab.settings import ClusterSettings
-from selftests.support.diagnosed import Meshes, drained, provisioned, until
+from selftests.support.diagnosed import ROOT, Meshes, command, drained, meshes, named, until
 
-Edit = Callable[[dict[str, Any]], None]
+__all__ = ["meshes"]
 SECRET = "c0ffee-" + "do-not-show-me"
-ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def meshes() -> Iterator[Meshes]:
-    with provisioned() as found:
-        yield found
-
-
-def named(found: Diagnosis) -> tuple[str, str]:
-    return found.cause, found.side
 
 
 def test_a_healthy_federation_has_every_link_in_order(meshes: Meshes) -> None:
@@ -232,18 +220,6 @@ def test_what_may_not_be_read_is_unknown_and_never_ok(meshes: Meshes, tmp_path: 
     # What mesh2 sees of mesh1's answers is all that is known of it.
     assert {link.name for link in found.links if link.side == "mesh1" and link.state is State.OK} <= {"application"}
     assert SECRET not in json.dumps(found.to_dict())
-
-
-def command(meshes: Meshes, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kubeconfigs = {f"{name.upper()}_KUBECONFIG": str(cluster.kubeconfig) for name, cluster in meshes.clusters.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "harness.diagnosis", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **kubeconfigs},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture

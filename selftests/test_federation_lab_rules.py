@@ -83,6 +83,9 @@ def test_the_first_rule_that_fits_names_the_service():
         (by_name(), {}, "ratings.bookinfo.svc.mesh1-imports.local"),
         (by_name(namespace="bookinfo", alias={"namespace": "b2"}), {}, "ratings.b2.svc.mesh1-imports.local"),
         (by_name(), {"domainSuffix": "north.example"}, "ratings.bookinfo.north.example"),
+        # The cluster's own suffix has svc in it: without, it is a name like any other.
+        (by_name(), {"domainSuffix": "cluster.local"}, "ratings.bookinfo.cluster.local"),
+        (by_name(), {"domainSuffix": "svc.cluster.local"}, None),
         (
             {**by_name(), "domainSuffix": "own.example"},
             {"domainSuffix": "north.example"},

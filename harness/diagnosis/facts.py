@@ -76,6 +76,16 @@ class MeshFacts:
     def find(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
         return next((obj for obj in self.all(kind, namespace) if obj["metadata"]["name"] == name), None)
 
+    def is_misplaced(self, kind: Kind, name: str) -> bool:
+        """Whether an object for the control plane's namespace is in the application's; False where it may not be read.
+
+        Asked only where it is missing: nobody needs to wait for that list otherwise.
+        """
+        try:
+            return any(obj["metadata"]["name"] == name for obj in self.cluster.list(kind, self.app))
+        except ClusterError:
+            return False
+
     @property
     def peer(self) -> Object | None:
         return self.find(kinds.PEER, self.names.peer)

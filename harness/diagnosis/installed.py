@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 from harness import kinds
 from harness.cluster import Cluster
-from harness.diagnosis.facts import MeshFacts
+from harness.diagnosis.facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
 from harness.status import ControlPlaneStatus, MemberRollStatus, condition_true
@@ -45,7 +46,7 @@ def _failure(cluster: Cluster) -> ClusterError | None:
     return None
 
 
-def control_plane(mesh: MeshFacts) -> Link:
+def control_plane(facts: Facts, mesh: MeshFacts) -> Link:
     """The control plane is there, its istiod runs, and it is Ready but for gateways, which are links of their own."""
     name = mesh.names.control_plane
     look = Look("control plane", mesh.names.name, f"ServiceMeshControlPlane {mesh.system}/{name}, istiod's pods")
@@ -57,7 +58,7 @@ def control_plane(mesh: MeshFacts) -> Link:
     try:
         status = ControlPlaneStatus.of(mesh.control_plane())
     except NotFound:
-        return look.broken("control-plane-missing", "there is none", name=name)
+        return _no_control_plane(look, facts, mesh)
     pods = [pod for pod in mesh.istiod_pods() if condition_true(pod, "Ready")]
     if not pods:
         seen = f"no ready pod of {mesh.names.istiod}"
@@ -65,6 +66,25 @@ def control_plane(mesh: MeshFacts) -> Link:
     if not status.is_ready and not (status.unready and set(status.unready) <= set(mesh.names.gateways)):
         return look.broken("control-plane-not-ready", str(status), name=name, detail=status)
     return look.ok(f"{status}, {len(pods)} istiod")
+
+
+def _no_control_plane(look: Look, facts: Facts, mesh: MeshFacts) -> Link:
+    """One kubeconfig given twice is no matter of what is installed."""
+    name = mesh.names.control_plane
+    with contextlib.suppress(ClusterError):
+        if facts.one_cluster():
+            values = {"proof": _proof(mesh), "system": mesh.system, "variable": f"{mesh.names.name.upper()}_KUBECONFIG"}
+            seen = f"there is none, and {mesh.names.peer} is the same cluster"
+            return look.broken("same-cluster", seen, name=name, **values)
+    return look.broken("control-plane-missing", "there is none", name=name)
+
+
+def _proof(mesh: MeshFacts) -> str:
+    """What tells clusters apart, as `Facts.one_cluster` does."""
+    try:
+        return f"uid {mesh.uid()} of namespace kube-system"
+    except Forbidden:
+        return f"API server {mesh.cluster.server}"
 
 
 def member_roll(mesh: MeshFacts) -> Link:
@@ -87,9 +107,18 @@ def peer(mesh: MeshFacts) -> Link:
     look = Look("peer object", mesh.names.name, f"ServiceMeshPeer {mesh.system}/{name}")
     if mesh.peer:
         return look.ok("there")
-    others = [obj["metadata"]["name"] for obj in mesh.all(kinds.PEER)]
+    return absent(look, mesh, kinds.PEER, "peer-missing")
+
+
+def absent(look: Look, mesh: MeshFacts, kind: kinds.Kind, cause: str) -> Link:
+    """The link where a mesh lacks the object named like its peer: it lies elsewhere, or `cause`, with its others."""
+    name, system = mesh.names.peer, mesh.system
+    if mesh.is_misplaced(kind, name):
+        seen = f"it is in {mesh.app}"
+        return look.broken("object-misplaced", seen, kind=kind, name=name, namespace=mesh.app, system=system)
+    others = [obj["metadata"]["name"] for obj in mesh.all(kind)]
     detail = f", only {', '.join(others)}" if others else ""
-    return look.broken("peer-missing", f"there is none{detail}", name=name, system=mesh.system, detail=detail)
+    return look.broken(cause, f"there is none{detail}", name=name, system=system, detail=detail)
 
 
 def gateways(mesh: MeshFacts) -> Link:

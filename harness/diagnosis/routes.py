@@ -11,9 +11,11 @@ from harness.diagnosis.path import PathLook, has_sidecar
 from harness.envoy import ClusterName, route_weights
 from harness.mesh import SERVICE_PORT
 from harness.peering import CLUSTER_DOMAIN
-from harness.transport import Object
+from harness.transport import Object, Objects
 
-SPLIT, MONGODB = "ratings-split", "mongodb-remote"
+SPLIT, MONGODB, REVIEWS = "ratings-split", "mongodb-remote", "reviews"
+_PINNED = "v3"
+_SIDECARS = "mesh"  # the gateway by which a VirtualService means sidecars
 _AUTHORITY = "ratings:9080"
 _TOLERANCE = 0.001
 
@@ -41,7 +43,8 @@ def client(mesh: MeshFacts, path: PathLook) -> Link:
     strays = [str(end) for end in found if end.address not in egress or end.port != SERVICE_PORT]
     if strays:
         seen = ", ".join(strays)
-        return look.broken("egress-endpoint-stale", f"{seen}; the gateway is at {egress}", seen=seen, **values)
+        real = f"is at {', '.join(sorted(egress))}" if egress else "has no running pod"
+        return look.broken("egress-endpoint-stale", f"{seen}; the gateway {real}", seen=seen, **values)
     return look.ok(f"{host} at {', '.join(map(str, found))}")
 
 
@@ -64,6 +67,8 @@ def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None, de
     found = mesh.find(kinds.VIRTUAL_SERVICE, SPLIT, mesh.app)
     if found is None:
         return look.broken("split-missing", "there is none", name=SPLIT, namespace=mesh.app)
+    if unheard := _unheard(look, mesh, found, "ratings"):
+        return unheard
     routes = found["spec"].get("http") or []
     destinations = [entry for route in routes for entry in route.get("route") or []]
     hosts = {imported("ratings", mesh): mesh.names.peer, local("ratings", mesh): name}
@@ -93,17 +98,83 @@ def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None, de
 
 
 def mongodb(mesh: MeshFacts) -> Link:
-    """mongodb's name leads to the imported mongodb."""
-    look = Look("mongodb route", mesh.names.name, f"VirtualService {mesh.app}/{MONGODB}")
-    found = mesh.find(kinds.VIRTUAL_SERVICE, MONGODB, mesh.app)
+    """mongodb's name exists, and leads to the imported mongodb."""
+    look = Look("mongodb route", mesh.names.name, f"Service {mesh.app}/mongodb, VirtualService {mesh.app}/{MONGODB}")
     expected = imported("mongodb", mesh)
+    values = {"name": MONGODB, "namespace": mesh.app, "expected": expected}
+    if mesh.find(kinds.SERVICE, "mongodb", mesh.app) is None:
+        return look.broken("mongodb-service-missing", "there is no Service", **values)
+    found = mesh.find(kinds.VIRTUAL_SERVICE, MONGODB, mesh.app)
+    if found and (unheard := _unheard(look, mesh, found, "mongodb")):
+        return unheard
     tcp = (found or {}).get("spec", {}).get("tcp") or []
     hosts = [entry["destination"]["host"] for route in tcp for entry in route.get("route") or []]
     if hosts != [expected]:
         seen = f"leads to {', '.join(hosts) or 'nothing'}" if found else "there is none"
-        values = {"name": MONGODB, "namespace": mesh.app, "expected": expected}
         return look.broken("mongodb-route-missing", seen, **values)
     return look.ok(f"leads to {expected}")
+
+
+def reviews(mesh: MeshFacts) -> Link:
+    """Pages ask reviews v3 alone, which asks ratings, once."""
+    look = Look("reviews route", mesh.names.name, f"VirtualServices and DestinationRules for reviews in {mesh.app}")
+    owners = _owners(mesh, local("reviews", mesh))
+    if not owners:
+        named = mesh.find(kinds.VIRTUAL_SERVICE, REVIEWS, mesh.app)
+        if named and (unheard := _unheard(look, mesh, named, "reviews")):
+            return unheard
+        values = {"name": REVIEWS, "namespace": mesh.app, "host": local("reviews", mesh)}
+        return look.broken("reviews-route-missing", "there is no VirtualService for it", **values)
+    name, routes = owners[0]["metadata"]["name"], owners[0]["spec"].get("http") or []
+    entries = [entry for route in routes for entry in route.get("route") or []]
+    destinations = [entry["destination"] for entry in entries if entry.get("weight") != 0]
+    strays = [to for to in destinations if (to["host"], to.get("subset")) not in _pinned(mesh)]
+    if strays or not destinations:
+        seen = ", ".join(f"{to['host']} {to.get('subset') or '(no subset)'}" for to in strays) or "nowhere"
+        return look.broken("reviews-not-pinned", f"{name} leads to {seen}", name=name, seen=seen)
+    if _PINNED not in _subsets(mesh, "reviews"):
+        values = {"name": name, "share": "100 %", "host": "reviews", "subset": _PINNED}
+        return look.broken("unknown-subset", f"reviews subset {_PINNED}", **values)
+    return look.ok(f"{name} leads to {_PINNED} only")
+
+
+def _pinned(mesh: MeshFacts) -> set[tuple[str, str]]:
+    return {("reviews", _PINNED), (local("reviews", mesh), _PINNED)}
+
+
+def _unheard(look: Look, mesh: MeshFacts, found: Object, service: str) -> Link | None:
+    """The link where a VirtualService is there, but says nothing to sidecars about calls of a service; else None."""
+    name, host, asked = found["metadata"]["name"], local(service, mesh), found["spec"].get("hosts") or []
+    values = {"name": name, "namespace": mesh.app}
+    if host not in {_full(each, mesh) for each in asked}:
+        seen = ", ".join(asked) or "no host"
+        return look.broken(
+            "route-for-another-host", f"it is for {seen}, not for {host}", seen=seen, expected=host, **values
+        )
+    if detail := _hidden(mesh, found):
+        return look.broken("route-not-for-sidecars", detail, detail=detail, **values)
+    if (first := _owners(mesh, host)[0]) is not found:
+        other = f"{mesh.app}/{first['metadata']['name']}"
+        return look.broken("host-owned-by-another", f"{other} precedes it", other=other, host=host, **values)
+    return None
+
+
+def _owners(mesh: MeshFacts, host: str) -> Objects:
+    """VirtualServices of the application that tell sidecars about a host; the first of them holds: the oldest."""
+    told = [
+        obj
+        for obj in mesh.all(kinds.VIRTUAL_SERVICE, mesh.app)
+        if host in {_full(each, mesh) for each in obj["spec"].get("hosts") or []} and not _hidden(mesh, obj)
+    ]
+    return sorted(told, key=lambda obj: (obj["metadata"].get("creationTimestamp", ""), obj["metadata"]["name"]))
+
+
+def _hidden(mesh: MeshFacts, found: Object) -> str:
+    """Why sidecars of the application do not get a VirtualService, '' where they do."""
+    gateways, seen_by = found["spec"].get("gateways") or [_SIDECARS], found["spec"].get("exportTo") or ["*"]
+    if _SIDECARS not in gateways:
+        return f"its gateways are {', '.join(gateways)}, without {_SIDECARS}"
+    return "" if {"*", ".", mesh.app} & set(seen_by) else f"it is exported to {', '.join(seen_by)} only"
 
 
 def imports_of(mesh: MeshFacts) -> str:

@@ -1,22 +1,141 @@
-"""Links of what the meshes offer each other: exports, imports."""
+"""Links of what the meshes offer each other: exports, imports, and what is exposed beyond them."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from harness import kinds
 from harness.diagnosis.facts import Facts, MeshFacts
+from harness.diagnosis.installed import absent
 from harness.diagnosis.leader import missing_writer
 from harness.diagnosis.model import Link, Look
-from harness.peering import CLUSTER_DOMAIN, SHARED, exported_name
+from harness.diagnosis.rules import LOCAL_SUFFIX, Names, Rule, choice, export_rules, import_rules
+from harness.peering import ALIAS_NAMESPACE, CLUSTER_DOMAIN, SHARED, exported_name
 from harness.status import PeerStatus, ServiceEntry, exported_services, imported_services
-from harness.transport import ClusterError, Object
+from harness.transport import ClusterError
+
+Listed = Sequence[ServiceEntry]
 
 
-def _sets(mesh: MeshFacts, kind: kinds.Kind) -> tuple[Object | None, str]:
-    """The set that belongs to the peer, and the names of those that do not."""
-    others = [obj["metadata"]["name"] for obj in mesh.all(kind) if obj["metadata"]["name"] != mesh.names.peer]
-    return mesh.find(kind, mesh.names.peer), f", only {', '.join(others)}" if others else ""
+def exports(facts: Facts) -> Link:
+    """mesh1 exports ratings and mongodb; what else it exports breaks no request, see `exposure`."""
+    mesh, kind = facts.mesh1, kinds.EXPORTS
+    look = Look("exports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}, Services in {mesh.app}")
+    found = mesh.find(kind, mesh.names.peer)
+    if found is None:
+        return absent(look, mesh, kind, "export-set-misnamed")
+    listed = exported_services(found)
+    if listed is None and (unwritten := _unwritten(look, mesh)):
+        return unwritten
+    rules = export_rules(found)
+    for name in SHARED:
+        if broken := _not_exported(look, mesh, rules, listed, name):
+            return broken
+    if listed is None:
+        return look.broken("not-exported-yet", "it has no status", name=mesh.names.peer)
+    return look.ok(_text(listed))
+
+
+def _not_exported(look: Look, mesh: MeshFacts, rules: list[Rule], listed: Listed | None, name: str) -> Link | None:
+    """The link where a service is not offered under its name, or None."""
+    names, expected = Names(mesh.app, name), exported_name(name, mesh.names.peer)
+    service = mesh.find(kinds.SERVICE, name, mesh.app)
+    if service is None:
+        return look.broken("export-service-missing", f"there is no Service {names}", service=name, names=names)
+    labels = service["metadata"].get("labels") or {}
+    rule, ignored = choice(rules, names, labels)
+    if rule is None and ignored:
+        return _ignored(look, "export-rule-ignored", ignored, name)
+    if rule is None:
+        known = {Names(mesh.app, obj["metadata"]["name"]) for obj in mesh.all(kinds.SERVICE, mesh.app)}
+        detail = f"no rule takes Service {names}; {_misfits(rules, names, labels, known)}"
+        return look.broken("export-rule-no-match", detail, service=name, names=names, detail=detail)
+    alias = rule.names(names)
+    values: dict[str, Any] = {"service": name, "rule": rule, "expected": expected, "alias": ALIAS_NAMESPACE}
+    if alias != Names(ALIAS_NAMESPACE, name):
+        seen = f"{alias.name}.{alias.namespace}.{expected.split('.', 2)[2]}"
+        return look.broken("exported-under-another-name", f"{seen} instead of {expected}", seen=seen, **values)
+    if listed is not None and ServiceEntry(expected, f"{name}.{mesh.app}.svc.{CLUSTER_DOMAIN}") not in listed:
+        detail = f"{expected} is not listed, only: {_text(listed)}"
+        return look.broken("export-not-listed", detail, detail=detail, system=mesh.system, **values)
+    return None
+
+
+def exposure(facts: Facts) -> Link:
+    """mesh1 exports nothing that it was not asked for."""
+    mesh, kind = facts.mesh1, kinds.EXPORTS
+    look = Look("exposure", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}")
+    found = mesh.find(kind, mesh.names.peer)
+    listed = exported_services(found) if found else None
+    if listed is None:
+        return look.unknown("nothing says what is exported")
+    wanted = {f"{name}.{mesh.app}.svc.{CLUSTER_DOMAIN}" for name in SHARED}
+    if surplus := [entry for entry in listed if entry.hostname not in wanted]:
+        names = ", ".join(entry.hostname.split(".")[0] or entry.exported_name for entry in surplus)
+        return look.broken("surplus-export", names, service=names)
+    return look.ok(f"nothing beyond {', '.join(SHARED)}")
+
+
+def imports(facts: Facts) -> Link:
+    """mesh2 imports ratings and mongodb under the names that its routes use."""
+    mesh, kind = facts.mesh2, kinds.IMPORTS
+    look = Look("imports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}")
+    found = mesh.find(kind, mesh.names.peer)
+    if found is None:
+        return absent(look, mesh, kind, "import-set-misnamed")
+    listed = imported_services(found)
+    if listed is None and (unwritten := _unwritten(look, mesh)):
+        return unwritten
+    rules = import_rules(found, mesh.names.peer)
+    for name in SHARED:
+        if broken := _not_imported(look, facts, rules, listed or (), name):
+            return broken
+    return look.ok(_text(listed or ()))
+
+
+def _not_imported(look: Look, facts: Facts, rules: list[Rule], listed: Listed, name: str) -> Link | None:
+    """The link where a service is not known under the name that routes use, or None."""
+    mesh, names = facts.mesh2, Names(ALIAS_NAMESPACE, name)
+    expected = f"{name}.{mesh.app}.svc.{mesh.names.peer}-imports.local"
+    rule, ignored = choice(rules, names)
+    if rule is None and ignored:
+        return _ignored(look, "import-rule-ignored", ignored, name)
+    if rule is None:
+        detail = f"no rule takes {names}, as which {mesh.names.peer} offers it; {_misfits(rules, names)}"
+        if any(rule.selector.get("namespace") == facts.mesh1.app for rule in rules):
+            detail += f"; rules see the alias {ALIAS_NAMESPACE}, not {facts.mesh1.app}"
+        return look.broken("import-rule-no-match", detail, service=name, detail=detail)
+    if rule.body.get("importAsLocal"):
+        hosts = ", ".join(entry.hostname for entry in listed if entry.exported_name.startswith(f"{name}."))
+        seen = hosts or "importAsLocal"
+        return look.broken("import-as-local", seen, service=name, seen=seen, expected=expected)
+    values: dict[str, Any] = {"service": name, "rule": rule, "expected": expected}
+    if (seen := rule.host(names)) != expected:
+        change = _change(rule, names, mesh)
+        return look.broken(
+            "imported-under-another-name", f"{seen} instead of {expected}", seen=seen, change=change, **values
+        )
+    if not any(entry.hostname == expected for entry in listed):
+        detail = f"{expected} is not listed, only: {_text(listed)}"
+        return look.broken("not-imported-yet", detail, detail=detail, **values)
+    return None
+
+
+def _change(rule: Rule, names: Names, mesh: MeshFacts) -> str:
+    """What would have a rule give the name that routes use."""
+    alias, parts = rule.names(names), []
+    if alias.name != names.name:
+        parts.append(f"drop nameSelector.alias.name {alias.name} of {rule.where}")
+    if alias.namespace != mesh.app:
+        parts.append(f"set nameSelector.alias.namespace: {mesh.app} in {rule.where}")
+    if rule.suffix != f"svc.{mesh.names.peer}-imports.local":
+        owner = rule.where if rule.body.get("domainSuffix") else "the set"
+        parts.append(f"drop domainSuffix {rule.suffix} of {owner}")
+        if LOCAL_SUFFIX.endswith(rule.suffix):
+            parts.append(f"domainSuffix must differ from {rule.suffix}, where the cluster's own Services are")
+    return "; ".join(parts)
 
 
 def _unwritten(look: Look, mesh: MeshFacts) -> Link | None:
@@ -29,84 +148,27 @@ def _unwritten(look: Look, mesh: MeshFacts) -> Link | None:
     return None
 
 
-def exports(facts: Facts) -> Link:
-    """mesh1 exports ratings and mongodb, and nothing else."""
-    mesh, kind = facts.mesh1, kinds.EXPORTS
-    look = Look("exports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}")
-    found, detail = _sets(mesh, kind)
-    if found is None:
-        values = {"name": mesh.names.peer, "system": mesh.system, "detail": detail}
-        return look.broken("export-set-misnamed", f"there is none{detail}", **values)
-    wanted = [
-        ServiceEntry(exported_name(name, mesh.names.peer), f"{name}.{mesh.app}.svc.{CLUSTER_DOMAIN}") for name in SHARED
-    ]
-    listed = exported_services(found)
-    if listed is None and (unwritten := _unwritten(look, mesh)):
-        return unwritten
-    for name, entry in zip(SHARED, wanted, strict=True):
-        if not any(_exports(rule, mesh.app, name) for rule in found["spec"].get("exportRules") or []):
-            rules = _rules(found, "exportRules")
-            seen = f"no rule takes {mesh.app}/{name}; rules: {rules}"
-            return look.broken("export-rule-no-match", seen, service=name, detail=seen)
-        if listed is not None and entry not in listed:
-            seen = f"{entry} is not listed, only: {', '.join(map(str, listed)) or 'nothing'}"
-            return look.broken("export-rule-no-match", seen, service=name, detail=seen)
-    if listed is None:
-        return look.broken("not-exported-yet", "it has no status", name=mesh.names.peer)
-    if surplus := [entry for entry in listed if entry not in wanted]:
-        names = ", ".join(entry.hostname.split(".")[0] or entry.exported_name for entry in surplus)
-        return look.broken("surplus-export", names, service=names)
-    return look.ok(", ".join(map(str, listed)))
+def _ignored(look: Look, cause: str, rule: Rule, service: str) -> Link:
+    seen = f"{rule} is left out: {rule.ignored}"
+    return look.broken(cause, seen, rule=rule, service=service, detail=rule.ignored, repair=rule.repair)
 
 
-def imports(facts: Facts) -> Link:
-    """mesh2 imports ratings and mongodb under the names that its routes use."""
-    mesh, kind = facts.mesh2, kinds.IMPORTS
-    look = Look("imports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}")
-    found, detail = _sets(mesh, kind)
-    if found is None:
-        values = {"name": mesh.names.peer, "system": mesh.system, "detail": detail}
-        return look.broken("import-set-misnamed", f"there is none{detail}", **values)
-    listed = imported_services(found)
-    if listed is None and (unwritten := _unwritten(look, mesh)):
-        return unwritten
-    listed = listed or ()
-    for name in SHARED:
-        wanted = f"{name}.{mesh.app}.svc.{mesh.names.peer}-imports.local"
-        rules = [rule for rule in found["spec"].get("importRules") or [] if _imports(rule, "bookinfo", name)]
-        if not rules:
-            seen = f"no rule takes bookinfo/{name}; rules: {_rules(found, 'importRules')}"
-            return look.broken("import-rule-no-match", seen, service=name, detail=seen)
-        if rules[0].get("importAsLocal"):
-            hosts = ", ".join(entry.hostname for entry in listed if entry.exported_name.startswith(f"{name}."))
-            seen = hosts or "importAsLocal"
-            return look.broken("import-as-local", seen, service=name, seen=seen, expected=wanted)
-        if not any(entry.hostname == wanted for entry in listed):
-            seen = f"{name} is not listed, only: {', '.join(map(str, listed)) or 'nothing'}"
-            return look.broken("not-imported-yet", seen, service=name)
-    return look.ok(", ".join(map(str, listed)))
+def _misfits(
+    rules: Sequence[Rule],
+    names: Names,
+    labels: Mapping[str, str] | None = None,
+    known: Collection[Names] = (),
+) -> str:
+    """Which clause of each rule does not fit; `known`: the Services of the namespace, where rules select Services."""
+
+    def clause(rule: Rule) -> str:
+        asked = rule.asked
+        if known and asked and asked.namespace == names.namespace and asked not in known:
+            return f"there is no Service {asked}"
+        return rule.misfit(names, labels or {})
+
+    return "; ".join(f"{rule}: {clause(rule)}" for rule in rules) or "it has no rules"
 
 
-def _exports(rule: Object, namespace: str, name: str) -> bool:
-    """Whether an export rule takes a service; of a label selector only the namespace is looked at."""
-    selector = rule.get("nameSelector") or {}
-    if rule.get("type") == "LabelSelector":
-        return (rule.get("labelSelector") or {}).get("namespace") in (None, "", "*", namespace)
-    return rule.get("type") == "NameSelector" and _takes(selector, namespace, name)
-
-
-def _imports(rule: Object, namespace: str, name: str) -> bool:
-    """Whether an import rule takes an exported name."""
-    return rule.get("type") == "NameSelector" and _takes(rule.get("nameSelector") or {}, namespace, name)
-
-
-def _takes(selector: Object, namespace: str, name: str) -> bool:
-    return selector.get("namespace") in (None, "", "*", namespace) and selector.get("name") in (None, "", "*", name)
-
-
-def _rules(found: Object, field: str) -> str:
-    shown = []
-    for rule in found["spec"].get(field) or []:
-        selector = rule.get("nameSelector") or rule.get("labelSelector") or {}
-        shown.append(f"{rule.get('type')} {selector.get('namespace') or '*'}/{selector.get('name') or '*'}")
-    return ", ".join(shown) or "none"
+def _text(listed: Listed) -> str:
+    return ", ".join(map(str, listed)) or "nothing"

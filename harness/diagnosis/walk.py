@@ -81,7 +81,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
 
     return [
         *each("API", installed.api),
-        *each("control plane", installed.control_plane),
+        *both("control plane", installed.control_plane),
         *each("member roll", installed.member_roll),
         *each("peer object", installed.peer),
         *each("gateways", installed.gateways),
@@ -99,6 +99,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         _Step("exports", "mesh1", partial(sets.exports, facts)),
         _Step("imports", "mesh2", partial(sets.imports, facts)),
         *each("generated routes", generated.routes),
+        _Step("reviews route", "mesh2", partial(routes.reviews, mesh2)),
         _Step("client sidecar", "mesh2", partial(routes.client, mesh2, path)),
         _Step("split routes", "mesh2", partial(routes.split, mesh2, path, hints.weights, hints.dependent)),
         _Step("mongodb route", "mesh2", partial(routes.mongodb, mesh2)),
@@ -110,5 +111,6 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         _Step("application", "mesh2", partial(traffic.application, facts, mesh2, path)),
         _Step("productpage", "mesh2", partial(traffic.page, facts, path)),
         *both("strangers", trust.strangers),
+        _Step("exposure", "mesh1", partial(sets.exposure, facts)),
         *each("access log", partial(traffic.access_log, path=path)),
     ]

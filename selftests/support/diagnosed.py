@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from harness.cluster import Cluster
+from harness.diagnosis import Diagnosis
 from harness.entry import productpage_entry, wait_for_stars
 from harness.envoy import Proxy
 from harness.kinds import Kind
@@ -20,6 +27,8 @@ from harness.progress import Progress
 from harness.provision import Provisioner
 from harness.waiting import wait_for
 from selftests.support.lab import start_lab, stop_lab
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 class Meshes:
@@ -38,6 +47,20 @@ class Meshes:
             yield
         finally:
             cluster.patch(kind, name, namespace, {"spec": {key: before.get(key) for key in spec}})
+
+    @contextlib.contextmanager
+    def removed(self, mesh: str, kind: Kind, name: str, namespace: str) -> Iterator[dict[str, Any]]:
+        """Without one object, until the block ends; gives it as it can be created again."""
+        cluster = self.clusters[mesh]
+        obj = cluster.get(kind, name, namespace)
+        kept = {key: obj["metadata"].get(key) or {} for key in ("labels", "annotations")}
+        metadata = {"name": name, "namespace": namespace, **kept}
+        again = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": obj["spec"]}
+        cluster.delete(kind, name, namespace)
+        try:
+            yield again
+        finally:
+            cluster.create(again)
 
     def reviews(self) -> Proxy:
         """The sidecar that calls ratings."""
@@ -82,6 +105,31 @@ def provisioned() -> Iterator[Meshes]:
         found = Meshes(clusters, federation, entry.productpage_url)
         found.settle()
         yield found
+
+
+@pytest.fixture(scope="module")
+def meshes() -> Iterator[Meshes]:
+    """A provisioned federation that lives as long as this module's tests."""
+    with provisioned() as found:
+        yield found
+
+
+def command(meshes: Meshes, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m harness.diagnosis` for these meshes; `arguments` come last, so they may say otherwise."""
+    kubeconfigs = {f"{name.upper()}_KUBECONFIG": str(cluster.kubeconfig) for name, cluster in meshes.clusters.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "harness.diagnosis", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **kubeconfigs},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def named(found: Diagnosis) -> tuple[str, str]:
+    """Cause and side."""
+    return found.cause, found.side
 
 
 def until(what: str, true: Callable[[], bool], seconds: float = 20) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.diagnosis.causes import installed, peering, traffic
+from harness.diagnosis.causes import installed, peering, routes, traffic
 from harness.diagnosis.causes.cause import Cause
 
-CAUSES: dict[str, Cause] = {**installed.CAUSES, **peering.CAUSES, **traffic.CAUSES}
+CAUSES: dict[str, Cause] = {**installed.CAUSES, **peering.CAUSES, **routes.CAUSES, **traffic.CAUSES}
 
 __all__ = ["CAUSES", "Cause"]

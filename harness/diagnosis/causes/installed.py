@@ -24,6 +24,12 @@ CAUSES: dict[str, Cause] = {
     "control-plane-missing": Cause(
         "{mesh} has no ServiceMeshControlPlane {name}.", "Create it, or run the suite without --federation-adopt."
     ),
+    "same-cluster": Cause(
+        "mesh1 and mesh2 are the same cluster ({proof}), and it has no "
+        "ServiceMeshControlPlane {name} in {system}: all that is said of {mesh} is said of {peer}'s cluster.",
+        "Give {mesh}'s own cluster (--{mesh}-kubeconfig, --{mesh}-context, {variable}). If one cluster is to hold both "
+        "meshes, create the control plane there.",
+    ),
     "control-plane-not-ready": Cause(
         "Control plane {name} of {mesh} is not Ready: {detail}.",
         "See its conditions and readiness.components, and the events and pods of the components it waits for.",
@@ -40,6 +46,10 @@ CAUSES: dict[str, Cause] = {
     "peer-missing": Cause(
         "{mesh} has no ServiceMeshPeer {name} in its control plane namespace {system}{detail}.",
         "Create it there: istiod reads peers only in its own namespace.",
+    ),
+    "object-misplaced": Cause(
+        "{kind} {name} of {mesh} is in {namespace}; istiod reads only {system}.",
+        "Move it: create it in {system}, and delete it in {namespace}.",
     ),
     "ingress-gateway-missing": Cause(
         "The peer object of {mesh} names ingress gateway {gateway}, which {mesh} does not have.",

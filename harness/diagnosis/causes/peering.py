@@ -132,13 +132,36 @@ CAUSES: dict[str, Cause] = {
         "{mesh} has no ImportedServiceSet {name} in {system}{detail}.",
         "Name it like the ServiceMeshPeer, in the control plane's namespace: sets of other names are ignored.",
     ),
+    "export-service-missing": Cause(
+        "{mesh} does not export {service}: there is no Service {names}.",
+        "Create the Service again: rules export Services, and only those that exist.",
+    ),
+    "export-rule-ignored": Cause(
+        "istiod of {mesh} leaves out {rule}, which would export {service}: {detail}.", "{repair}."
+    ),
     "export-rule-no-match": Cause(
         "{mesh} does not export {service}: {detail}.",
-        "Correct the rule: namespace and name are those of the Service in {mesh}, its namespace must be a member.",
+        "Correct one of the rules, or add one, so that it takes Service {names}.",
+    ),
+    "exported-under-another-name": Cause(
+        "{mesh} exports {service} as {seen}, by {rule}; {peer} takes it as {expected}.",
+        "Correct the rule's alias (namespace: {alias}, name: {service}), or {peer}'s import rules.",
+    ),
+    "export-not-listed": Cause(
+        "{mesh} does not export {service}, although {rule} takes it: {detail}.",
+        "A changed set is taken up within 60 s. Services of type ExternalName are never exported, nor those whose "
+        "annotation networking.istio.io/exportTo leaves out {system}; else see istiod's log, scope federation.",
+    ),
+    "import-rule-ignored": Cause(
+        "istiod of {mesh} leaves out {rule}, which would import {service}: {detail}.", "{repair}."
     ),
     "import-rule-no-match": Cause(
         "{mesh} does not import {service}: {detail}.",
-        "Correct the rule: it selects the names under which {peer} exports, aliases included.",
+        "Correct one of the rules, or add one: it selects the names under which {peer} exports, aliases included.",
+    ),
+    "imported-under-another-name": Cause(
+        "{mesh} imports {service} as {seen}, by {rule}, but its routes use {expected}.",
+        "Waiting does not help. To get the name that routes use: {change}.",
     ),
     "import-as-local": Cause(
         "{mesh} imports {service} as its own ({seen}), so the name {expected} does not exist.",
@@ -157,7 +180,7 @@ CAUSES: dict[str, Cause] = {
         "Its istiod has not written any: see istiod's log, scope federation.",
     ),
     "not-imported-yet": Cause(
-        "{mesh} has not imported {service}, although a rule takes it.",
+        "{mesh} has not imported {service}, although {rule} takes it: {detail}.",
         "Wait for the next resync (up to 5 min, 60 s from 2.4.7 and 2.5.1 on), or restart istiod.",
     ),
     "routes-not-generated": Cause(
