@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.cluster import Cluster
-from harness.diagnosis import addresses, crossing, generated, installed, routes, sets, traffic, trust, watches
+from harness.diagnosis import (
+    addresses,
+    crossing,
+    generated,
+    identities,
+    installed,
+    routes,
+    sets,
+    traffic,
+    trust,
+    watches,
+)
 from harness.diagnosis.facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
 from harness.diagnosis.path import PathLook
@@ -93,7 +104,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         *both("root of the peer", trust.held_root),
         _Step("trust domains", "both", partial(trust.trust_domains, facts)),
         *both("trust domain of the peer", trust.peer_trust_domain),
-        *both("clientID", partial(trust.client_id, path=path)),
+        *both("clientID", partial(identities.client_id, path=path)),
         *both("chain shown", trust.shown_chain),
         *each("watch", partial(watches.watch, path=path)),
         _Step("exports", "mesh1", partial(sets.exports, facts)),
