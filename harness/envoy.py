@@ -159,6 +159,19 @@ def endpoints_of(clusters: Json) -> dict[str, tuple[Endpoint, ...]]:
     }
 
 
+def connections_of(clusters: Json) -> dict[str, int]:
+    """Connections that are open to all endpoints of a cluster, from the answer of `/clusters?format=json`."""
+    return {
+        cluster["name"]: sum(
+            int(stat.get("value", 0))
+            for host in cluster.get("host_statuses", [])
+            for stat in host.get("stats", [])
+            if stat.get("name") == "cx_active"
+        )
+        for cluster in clusters.get("cluster_statuses", [])
+    }
+
+
 def _endpoint(host: Json) -> Endpoint:
     where = host["address"].get("socket_address", {})
     health = host.get("health_status", {})
@@ -246,6 +259,10 @@ class Proxy:
     def endpoints(self) -> dict[str, tuple[Endpoint, ...]]:
         """Endpoints per cluster, with their health."""
         return endpoints_of(json.loads(self.request("GET", "clusters?format=json")))
+
+    def connections(self) -> dict[str, int]:
+        """Connections that the proxy has open now, by cluster."""
+        return connections_of(json.loads(self.request("GET", "clusters?format=json")))
 
     def identities(self) -> set[str]:
         """Who the proxy can prove to be now, `<trust domain>/ns/<namespace>/sa/<service account>`."""

@@ -18,6 +18,7 @@ from harness.cluster import Cluster
 from harness.diagnosis import State
 from harness.diagnosis.addresses import addresses
 from harness.diagnosis.facts import Facts, read_facts
+from harness.diagnosis.identities import client_id
 from harness.diagnosis.installed import gateways
 from harness.diagnosis.path import PathLook
 from harness.diagnosis.policies import (
@@ -30,7 +31,7 @@ from harness.diagnosis.policies import (
     selects,
 )
 from harness.diagnosis.sets import exports, imports
-from harness.diagnosis.trust import client_id
+from harness.diagnosis.watches import watch
 from harness.envoy import identities_of
 from selftests.support.recorded_api import RecordedApi, items, refused
 
@@ -138,6 +139,26 @@ def test_a_name_that_only_the_runner_cannot_resolve_is_no_break_while_the_watch_
     with recorded.facts() as (facts, _):
         link = addresses(facts, facts.mesh2)
     assert (link.state, link.cause, link.side) == (State.BROKEN, "address-unresolvable", "mesh2")
+
+
+def test_a_watch_that_is_denied_is_not_said_to_fit_where_its_client_id_does_not(recorded: Recorded) -> None:
+    discovery = peer_of(recorded, "mesh2")["status"]["discoveryStatus"]
+    discovery["inactive"] = discovery.pop("active")
+    discovery["inactive"][0]["watch"] |= {"connected": False, "lastDisconnectStatus": "403 Forbidden"}
+
+    def seen() -> tuple[str, str]:
+        with recorded.facts() as (facts, pool):
+            link = watch(facts.mesh2, PathLook(facts, pool))
+        assert (link.cause, link.side) == ("discovery-denied", "mesh1"), link
+        return link.sentence, link.remedy
+
+    assert "although its clientID fits" in seen()[0]
+    security = peer_of(recorded, "mesh1")["spec"]["security"]
+    security["clientID"] = "mesh2.local/ns/mesh2-system/sa/somebody"
+    sentence, remedy = seen()
+    assert "although" not in sentence
+    assert "which its clientID does not admit" in sentence
+    assert remedy == "Put the clientID right."
 
 
 def test_two_peers_at_one_ingress_gateway(recorded: Recorded) -> None:

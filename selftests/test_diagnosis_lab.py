@@ -218,7 +218,10 @@ def test_what_may_not_be_read_is_unknown_and_never_ok(meshes: Meshes, tmp_path: 
         found = diagnose({**meshes.clusters, "mesh1": cluster})
     assert named(found) == ("api-unauthorized", "mesh1")
     # What mesh2 sees of mesh1's answers is all that is known of it.
-    assert {link.name for link in found.links if link.side == "mesh1" and link.state is State.OK} <= {"application"}
+    assert {link.name for link in found.links if link.side == "mesh1" and link.state is State.OK} <= {
+        "application",
+        "mongodb",
+    }
     assert SECRET not in json.dumps(found.to_dict())
 
 
@@ -318,20 +321,15 @@ def slices_of(files: dict[str, str], beginning: str) -> dict[str, Any]:
 
 def test_a_wrong_discovery_port_and_a_wrong_service_port_are_told_apart(meshes: Meshes) -> None:
     for field, cause in (("discoveryPort", "wrong-discovery-port"), ("servicePort", "wrong-service-port")):
-        with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": _remote(meshes, **{field: 9999})}):
+        with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": meshes.remote(**{field: 9999})}):
             found = diagnose(meshes.clusters, patience=1)
         assert named(found) == (cause, "mesh2")
         assert "9999" in found.sentence
         assert field in found.remedy
 
 
-def _remote(meshes: Meshes, **changes: Any) -> dict[str, Any]:
-    peer = meshes.clusters["mesh2"].get(kinds.PEER, "mesh1", "mesh2-system")
-    return {**peer["spec"]["remote"], **changes}
-
-
 def test_the_command_says_cause_side_and_remedy_and_its_exit_code_agrees(meshes: Meshes) -> None:
-    with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": _remote(meshes, servicePort=9999)}):
+    with meshes.changed("mesh2", kinds.PEER, "mesh1", "mesh2-system", {"remote": meshes.remote(servicePort=9999)}):
         said = command(meshes)
     assert said.returncode == 1, said.stderr
     assert "broken   mesh2  service port: 9999" in said.stdout

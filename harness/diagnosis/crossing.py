@@ -12,7 +12,7 @@ from harness.diagnosis.hops import client_stop, egress_stop, ingress_stop
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import STDOUT, PathLook
 from harness.diagnosis.policies import denied_by, network_policies, plaintext_of, plaintext_to
-from harness.diagnosis.routes import imported, imports_of
+from harness.diagnosis.routes import SPLIT, imported, imports_of
 from harness.diagnosis.stops import Stop, flags
 from harness.envoy import AccessLine
 from harness.transport import ClusterError, Object
@@ -25,20 +25,32 @@ def calls(facts: Facts, path: PathLook) -> Link:
     if off := path.unlogged(mesh):
         return look.unknown(off)
     lines = path.calls()
+    if broken := not_left(look, mesh, lines, [path.reviews_pod()], "ratings", SPLIT):
+        return broken
+    if not lines:
+        return look.unknown("none of our requests led to a ratings call")
+    closed = sum(bool(flags(line) & {"UF", "UC"}) for line in lines)
+    return look.ok(f"{len(lines)} calls" + (f", {closed} of them closed by the next hop" if closed else ""))
+
+
+def not_left(
+    look: Look, mesh: MeshFacts, lines: Sequence[AccessLine], pods: Sequence[Object], service: str, route: str
+) -> Link | None:
+    """The broken link where calls of a service did not get beyond the calling sidecar, one of `pods`.
+
+    route: the VirtualService that sends them.
+    """
     gateway = mesh.gateway("egress")
     egress = {pod["status"].get("podIP", "") for pod in mesh.gateway_pods(gateway)}
     stop = client_stop(lines, imports_of(mesh), egress, mesh.version().unknown_cluster)
     if stop is None:
-        if not lines:
-            return look.unknown("none of our requests led to a ratings call")
-        closed = sum(bool(flags(line) & {"UF", "UC"}) for line in lines)
-        return look.ok(f"{len(lines)} calls" + (f", {closed} of them closed by the next hop" if closed else ""))
-    pod = path.reviews_pod()["metadata"]["name"]
+        return None
+    pod = pods[0]["metadata"]["name"]
     values = {
-        "name": "ratings-split",
+        "name": route,
         "share": f"{stop.count} of {len(lines)} calls",
         "host": stop.about or "a cluster",
-        "expected": imported("ratings", mesh),
+        "expected": imported(service, mesh),
         "pod": pod,
         "proxy": f"The sidecar of {pod}",
         "seen": stop.about,
@@ -47,7 +59,7 @@ def calls(facts: Facts, path: PathLook) -> Link:
     }
     if stop.cause == "egress-data-path-blocked":
         values["detail"] = f"{stop.detail}; {network_policies(mesh, gateway)}"
-    return look.broken(stop.cause, f"{stop.count} of {len(lines)} calls: {stop.detail} ({stop.about})", **values)
+    return look.broken(stop.cause, f"{stop.count} of {len(lines)} calls: {stop.detail} ({values['host']})", **values)
 
 
 def egress(facts: Facts, path: PathLook) -> Link:

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from harness.diagnosis.stops import Failure, Stop, connection_failure, denial, flags, host_of, most, reason_of
+from harness.diagnosis.stops import (
+    Failure,
+    Stop,
+    connection_failure,
+    denial,
+    flags,
+    host_of,
+    most,
+    reason_of,
+    unanswered,
+    without_answer,
+)
 from harness.envoy import AccessLine
 from harness.mesh import SERVICE_PORT
 
 _FEDERATION_POLICY = "federation-exports-"
+_SILENCE = 1000  # ms; a database that answers does so sooner, and no client gives up before
 _TLS_FAILURES = {Failure.OUR_REFUSAL, Failure.OTHER_NAME, Failure.THEIR_REFUSAL}
 
 _DISCOVERY = {
@@ -130,13 +142,13 @@ def _client_stop(
     host = host_of(line.upstream_cluster)
     # 2.1 flags both alike; the details tell them apart.
     if flags(line) & set(unknown_cluster) and line.response_code_details != "route_not_found":
-        return Stop("unknown-host", line.response_code_details, host)
+        return Stop("unknown-host", _words(line), host)
     if flags(line) & {"NR", "NC"}:
-        return Stop("call-without-route", line.response_code_details, line.authority)
+        return Stop("call-without-route", _words(line), line.authority)
     if not host.endswith(imports):
         return _backend_stop(line)
     if "UH" in flags(line):
-        return Stop("import-without-endpoints", line.response_code_details, host)
+        return Stop("import-without-endpoints", _words(line), host)
     failure = connection_failure(line)
     if failure is Failure.NOT_MADE:
         there = line.upstream_host.rpartition(":")[0] in egress
@@ -148,10 +160,29 @@ def _client_stop(
     return None
 
 
+def mongodb_stop(lines: Iterable[AccessLine]) -> Stop | None:
+    """Why connections did not get beyond mongodb's own sidecar; a denial is about the caller's address."""
+    return most(stop for line in lines if not line.is_http and (stop := _mongodb_stop(line)))
+
+
+def _mongodb_stop(line: AccessLine) -> Stop | None:
+    if (policy := denial(line)) is not None:
+        return Stop("denied-by-policy", policy, line.downstream_remote_address.rpartition(":")[0])
+    return _backend_stop(line)
+
+
+def silent(lines: Iterable[AccessLine]) -> int:
+    """How many connections waited for an answer in vain; who closes one without a word does so at once."""
+    return sum(without_answer(line) and denial(line) is None and line.duration >= _SILENCE for line in lines)
+
+
 def application_stops(lines: Iterable[AccessLine]) -> dict[str, Stop]:
-    """What services themselves answered but 2xx, by the host that was called."""
+    """What services themselves answered but 2xx, or that they did not answer in time, by the host that was called."""
     found: dict[str, list[Stop]] = {}
     for line in lines:
+        if unanswered(line):
+            stop = Stop("backend-silent", "no answer")
+            found.setdefault(host_of(line.upstream_cluster), []).append(stop)
         if line.response_code_details != "via_upstream" or line.response_code < 400 or flags(line):
             continue
         cause = "denied-by-policy" if line.response_code == 403 else "backend-failing"

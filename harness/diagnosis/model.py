@@ -26,6 +26,7 @@ class Link:
 
     side: where it was looked at, `mesh1`, `mesh2` or `both`; a broken link's side is where it is to be put right.
     cause: an id of `harness.diagnosis.causes.CAUSES` for a broken link, else ''.
+    follows: names of links any of which, where it is broken, is why this one could not be looked at.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Link:
     cause: str = ""
     sentence: str = ""
     remedy: str = ""
+    follows: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.state:7}  {self.side:5}  {self.name}: {self.seen}"
@@ -52,8 +54,8 @@ class Look:
     def ok(self, seen: str) -> Link:
         return Link(self.name, self.side, State.OK, self.at, seen)
 
-    def unknown(self, seen: str) -> Link:
-        return Link(self.name, self.side, State.UNKNOWN, self.at, seen)
+    def unknown(self, seen: str, follows: tuple[str, ...] = ()) -> Link:
+        return Link(self.name, self.side, State.UNKNOWN, self.at, seen, follows=follows)
 
     def broken(self, cause: str, seen: str, /, side: str = "", **values: object) -> Link:
         """`values` go into the cause's sentence and remedy; `side` where the cause alone does not say it."""
@@ -103,7 +105,9 @@ class Diagnosis:
     def summary(self) -> list[str]:
         """Cause, side and remedy for a person, a few lines."""
         if broken := self.first_broken:
-            unknown = [link for link in self.links[: self.links.index(broken)] if link.state is State.UNKNOWN]
+            ends = {link.name for link in self.links if link.state is State.BROKEN}
+            before = [link for link in self.links[: self.links.index(broken)] if ends.isdisjoint(link.follows)]
+            unknown = [link for link in before if link.state is State.UNKNOWN]
             lines = [f"cause: {broken.sentence} [{broken.cause}]", f"side: {broken.side}", f"remedy: {broken.remedy}"]
             return [*lines, *_doubts(unknown, "before it on the path, not looked at: ")]
         if self.state is State.UNKNOWN:
@@ -120,8 +124,14 @@ class Diagnosis:
             "sentence": self.sentence,
             "remedy": self.remedy,
             "seconds": round(self.seconds, 2),
-            "links": [{**asdict(link), "state": str(link.state)} for link in self.links],
+            "links": [_plain(link) for link in self.links],
         }
+
+
+def _plain(link: Link) -> dict[str, Any]:
+    plain = {**asdict(link), "state": str(link.state)}
+    del plain["follows"]  # it only says how to read the others
+    return plain
 
 
 def _doubts(links: Iterable[Link], prefix: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from harness.diagnosis.facts import Facts, MeshFacts
 from harness.entry import productpage_entry
 from harness.envoy import AccessLine, Endpoint, Json, Proxy, access_log_paths, parse_access_line
+from harness.peering import CLUSTER_DOMAIN
 from harness.probe import Page, Probe, ProbeClient
 from harness.transport import ClusterError, NotFound, Object, Objects
 from harness.waiting import WaitTimeout, wait_for
@@ -22,7 +23,9 @@ _CONCURRENCY = 8
 _REQUEST_SECONDS = 4.0
 _LOG_SECONDS = 2.0  # for a line that was written to get to where logs are read
 _BEFORE = timedelta(minutes=3)  # a failing watch is retried within 60 s
+_IMPORTED = "-imports.local"
 STDOUT = "/dev/stdout"
+MONGODB_PORT = 27017
 
 
 class PathLook:
@@ -47,11 +50,14 @@ class PathLook:
         self._identities = {mesh.names.name: pool.submit(self._identities_of, mesh) for mesh in facts.meshes}
         self._probes = pool.submit(self._send)
         self._lines: dict[str, Future[list[AccessLine]]] = {
-            "reviews": pool.submit(self._read, mesh2, lambda: mesh2.app_pods("reviews", "v3"), "reviews"),
-            **{f"ratings {mesh.names.name}": pool.submit(self._read_ratings, mesh) for mesh in facts.meshes},
+            "reviews": pool.submit(self._read_reviews),
+            "mongodb": pool.submit(self._read_mongodb),
             **{f"egress {mesh.names.name}": pool.submit(self._read_gateway, mesh, "egress") for mesh in facts.meshes},
             **{f"ingress {mesh.names.name}": pool.submit(self._read_gateway, mesh, "ingress") for mesh in facts.meshes},
         }
+        ratings = {f"ratings {mesh.names.name}": pool.submit(self._read_ratings, mesh) for mesh in facts.meshes}
+        self._lines |= ratings  # which look at the lines of reviews
+        self._open_to_mongodb = pool.submit(self._count_open_to_mongodb)
 
     # What proxies have
 
@@ -130,15 +136,39 @@ class PathLook:
 
     def calls(self) -> list[AccessLine]:
         """Ratings calls of this diagnosis' requests, as reviews-v3's sidecar logged them."""
-        return [line for line in self._own("reviews") if not line.upstream_cluster.startswith("inbound|")]
+        return [line for line in self._own("reviews") if not _inbound(line)]
 
     def served(self, mesh: MeshFacts) -> list[AccessLine]:
         """Requests of this diagnosis, as the ratings sidecars of a mesh logged them on their way in."""
         own = self._own(f"ratings {mesh.names.name}")
-        return [line for line in own if line.upstream_cluster.startswith("inbound|") or not line.upstream_cluster]
+        return [line for line in own if _inbound(line) or not line.upstream_cluster]
 
     def _own(self, who: str) -> list[AccessLine]:
         return [line for line in self._lines[who].result() if f"/{self.run}/" in line.user_agent]
+
+    def mongodb_calls(self, mesh: MeshFacts) -> list[AccessLine]:
+        """Connections to mongodb that ended since this began, as the ratings sidecars of a mesh logged them."""
+        return self._to_mongodb(f"ratings {mesh.names.name}")
+
+    def mongodb_served(self) -> list[AccessLine]:
+        """The same as the sidecar of mesh1's mongodb logged them on their way in."""
+        return self._to_mongodb("mongodb")
+
+    def _to_mongodb(self, who: str) -> list[AccessLine]:
+        lines = [line for line in self._lines[who].result() if not line.is_http and line.start_time >= self.begin]
+        return [line for line in lines if line.downstream_local_address.endswith(f":{MONGODB_PORT}")]
+
+    def open_to_mongodb(self) -> int:
+        """Connections to mongodb that mesh1's ingress gateway and ratings still had open when all was answered."""
+        return self._open_to_mongodb.result()
+
+    def _count_open_to_mongodb(self) -> int:
+        self._after_sending()
+        mesh1 = self.facts.mesh1
+        pods = [*mesh1.gateway_pods(mesh1.gateway("ingress")), *filter(has_sidecar, mesh1.app_pods("ratings"))]
+        cluster = f"outbound|{MONGODB_PORT}||mongodb.{mesh1.app}.svc.{CLUSTER_DOMAIN}"
+        proxies = [Proxy(mesh1.cluster, pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods]
+        return sum(found.get(cluster, 0) for found in self._pool.map(Proxy.connections, proxies))
 
     def gateway_lines(self, mesh: MeshFacts, direction: str) -> list[AccessLine]:
         """Lines of a federation gateway since this diagnosis began: connections by TCP, discovery by HTTP."""
@@ -157,38 +187,55 @@ class PathLook:
         return 0
 
     def _read_gateway(self, mesh: MeshFacts, direction: str) -> list[AccessLine]:
-        return self._read(mesh, lambda: mesh.gateway_pods(mesh.gateway(direction)), direction)
+        self._after_sending()
+        return self._read(mesh, mesh.gateway_pods(mesh.gateway(direction)), direction)
+
+    def _read_reviews(self) -> list[AccessLine]:
+        sent, mesh2 = self._after_sending(), self.facts.mesh2
+        return self._read(mesh2, mesh2.app_pods("reviews", "v3"), "reviews", sent)
 
     def _read_ratings(self, mesh: MeshFacts) -> list[AccessLine]:
-        return self._read(mesh, lambda: mesh.app_pods("ratings"), "ratings")
+        # The caller logs that it gave up before the sidecar it called does.
+        self._after_sending()
+        called = 0
+        with contextlib.suppress(ClusterError):
+            abroad = [line.upstream_cluster.endswith(_IMPORTED) for line in self.calls() if line.upstream_host]
+            called = abroad.count(mesh is self.facts.mesh1)
+        return self._read(mesh, mesh.app_pods("ratings"), "ratings", called)
 
-    def _read(self, mesh: MeshFacts, pods: Callable[[], Objects], what: str) -> list[AccessLine]:
-        sent = self._after_sending()
-        wanted = sent if what == "reviews" else 0
+    def _read_mongodb(self) -> list[AccessLine]:
+        self._after_sending()
+        return self._read(self.facts.mesh1, self.facts.mesh1.app_pods("mongodb"), "mongodb")
+
+    def _read(self, mesh: MeshFacts, pods: Objects, what: str, wanted: int = 0) -> list[AccessLine]:
+        """Lines of all these pods' proxies, waiting for `wanted` ones of this diagnosis' requests."""
         proxies = [
             Proxy(mesh.cluster, pod["metadata"]["namespace"], pod["metadata"]["name"])
-            for pod in pods()
+            for pod in pods
             if has_sidecar(pod)
         ]
         if not proxies:
             raise NotFound(mesh.names.name, f"read the access log of {what}", "no proxy of it runs")
-        futures = [self._pool.submit(self._read_one, proxy, wanted) for proxy in proxies]
-        return [line for future in futures for line in future.result()]
-
-    def _read_one(self, proxy: Proxy, wanted: int) -> list[AccessLine]:
         last: list[AccessLine] = []
 
         def look() -> tuple[bool | None, str]:
             nonlocal last
-            proxy.write_logs()
-            with proxy.cluster.logs(proxy.namespace, proxy.pod, proxy.container, since=self.begin - _BEFORE) as stream:
-                last = [line for text in stream if (line := parse_access_line(text))]
+            last = [line for lines in self._pool.map(self._read_one, proxies) for line in lines]
             own = sum(f"/{self.run}/" in line.user_agent for line in last)
             return own >= wanted or None, f"{own} lines"
 
         with contextlib.suppress(WaitTimeout):
-            wait_for("access-log lines", look, _LOG_SECONDS, proxy.cluster.name)
+            wait_for("access-log lines", look, _LOG_SECONDS, mesh.cluster.name)
         return last
+
+    def _read_one(self, proxy: Proxy) -> list[AccessLine]:
+        proxy.write_logs()
+        with proxy.cluster.logs(proxy.namespace, proxy.pod, proxy.container, since=self.begin - _BEFORE) as stream:
+            return [line for text in stream if (line := parse_access_line(text))]
+
+
+def _inbound(line: AccessLine) -> bool:
+    return line.upstream_cluster.startswith("inbound|")
 
 
 def has_sidecar(pod: Object) -> bool:

@@ -38,6 +38,12 @@ def denied_by(policy: str) -> str:
     return f"AuthorizationPolicy {policy} denies it" if policy else "an AuthorizationPolicy denies it"
 
 
+def denial_at(mesh: MeshFacts, policy: str, app: str) -> str:
+    """A denial by the sidecar of an app in words, with the policies that hold there where the proxy names none."""
+    told = denied_by(policy)
+    return told if "/" in policy else f"{told}; {authorization_policies(mesh, mesh.app_pods(app))}"
+
+
 def authorization_policies(mesh: MeshFacts, pods: Objects) -> str:
     """The AuthorizationPolicies that hold for these pods, with their actions."""
 

@@ -61,6 +61,17 @@ def connection_failure(line: AccessLine) -> Failure | None:
     return named or (Failure.LOST if "UF" in found else None)
 
 
+def unanswered(line: AccessLine) -> bool:
+    """Whether a request got to the next hop, and nothing came back before its caller, or its route, gave up."""
+    gave_up = line.is_http and bool(flags(line) & {"DC", "UT", "UMSDR"})
+    return gave_up and bool(line.upstream_host) and line.upstream_service_time is None
+
+
+def without_answer(line: AccessLine) -> bool:
+    """Whether a connection took what was sent, and ended with nothing sent back."""
+    return not line.is_http and line.bytes_received > 0 and not line.bytes_sent
+
+
 def reason_of(line: AccessLine) -> str:
     """The failure in the proxy's words."""
     return (line.upstream_transport_failure_reason or line.response_code_details or line.response_flags).strip(":|")

@@ -6,13 +6,14 @@ import contextlib
 from collections import Counter
 
 from harness import kinds
+from harness.diagnosis import database
 from harness.diagnosis.facts import Facts, MeshFacts
 from harness.diagnosis.hops import application_stops
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import STDOUT, PathLook, has_sidecar
-from harness.diagnosis.policies import authorization_policies, denied_by
+from harness.diagnosis.policies import denial_at
 from harness.diagnosis.routes import imported, local, no_sidecar
-from harness.diagnosis.stops import denial
+from harness.diagnosis.stops import denial, unanswered
 from harness.peering import SHARED
 from harness.probe import Page
 from harness.status import condition_true
@@ -50,12 +51,15 @@ def application(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
     if stop := application_stops(mine).get(host):
         who = _failing_workload(mesh, path)
         detail = f"{stop.detail} to {stop.count} of {len(mine)} calls"
+        if stop.cause == "backend-silent" and mesh is facts.mesh1 and (told := _not_arrived(look, mesh, path, detail)):
+            return told
         values = _denied(facts, mesh, path) if stop.cause == "denied-by-policy" else {"detail": detail}
+        values |= {"blame": database.blame(facts, mesh, path)} if stop.cause == "backend-failing" else {}
         return look.broken(stop.cause, f"{who}: {detail}", service=who, **values)
     failed = [line for line in mine if not line.succeeded]
     if failed:
         detail, count = Counter(line.outcome for line in failed).most_common(1)[0]
-        return look.broken("requests-failing", f"{count} of {len(mine)}: {detail}", detail=detail)
+        return look.broken("requests-failing", f"{count} of {len(mine)}: {detail}", detail=detail, run=path.run)
     return look.ok(f"{len(mine)} calls answered") if mine else look.unknown("none of our calls went there")
 
 
@@ -64,14 +68,27 @@ def _denied(facts: Facts, mesh: MeshFacts, path: PathLook) -> dict[str, str]:
     named: Counter[str] = Counter()
     with contextlib.suppress(ClusterError):
         named.update(policy for line in path.served(mesh) if (policy := denial(line)))
-    policy = named.most_common(1)[0][0] if named else ""
-    detail = denied_by(policy)
-    if "/" not in policy:
-        detail += f"; {authorization_policies(mesh, mesh.app_pods('ratings'))}"
+    values = {"what": "ratings requests with 403"}
+    values["detail"] = denial_at(mesh, named.most_common(1)[0][0] if named else "", "ratings")
     if mesh is facts.mesh1:
-        return {"detail": detail, "caller": f"its federation ingress gateway, {mesh.ingress_identity()}"}
+        return {**values, "caller": f"its federation ingress gateway, {mesh.ingress_identity()}"}
     account = path.reviews_pod()["spec"].get("serviceAccountName") or "default"
-    return {"detail": detail, "caller": f"reviews, {mesh.trust_domain()}/ns/{mesh.app}/sa/{account}"}
+    return {**values, "caller": f"reviews, {mesh.trust_domain()}/ns/{mesh.app}/sa/{account}"}
+
+
+def _not_arrived(look: Look, mesh: MeshFacts, path: PathLook, detail: str) -> Link | None:
+    """The link where calls without an answer did not get to the workload, or nobody can say whether they did."""
+    try:
+        off = path.unlogged(mesh)
+        arrived = any(map(unanswered, path.served(mesh)))
+    except ClusterError as error:
+        off, arrived = f"the log of ratings could not be read: {type(error).__name__}", False
+    if arrived:
+        return None
+    if off:
+        return look.broken("requests-failing", f"{detail}; {off}", detail=f"{detail}; {off}", run=path.run)
+    # As egress says it once its attempt to connect has timed out, which takes longer than callers wait.
+    return look.broken("calls-lost", detail, side=path.facts.mesh2.names.name, detail=detail)
 
 
 def _failing_workload(mesh: MeshFacts, path: PathLook) -> str:
@@ -100,7 +117,9 @@ def page(facts: Facts, path: PathLook) -> Link:
         return look.ok(seen)
     if not any(probe.status == 200 for probe in probes):
         return look.broken("productpage-unreachable", seen, detail=seen)
-    return look.broken("requests-failing", seen, detail=seen)
+    if all(probe.page in (Page.STARS, Page.NO_RATINGS) for probe in probes):
+        return look.broken("pages-without-ratings", seen, detail=seen)
+    return look.broken("pages-without-stars", seen, detail=seen, run=path.run)
 
 
 def access_log(mesh: MeshFacts, path: PathLook) -> Link:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
+
 from harness import trust
 from harness.diagnosis.addresses import connector, server_name
 from harness.diagnosis.facts import ROOT_KEY, Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
-from harness.diagnosis.path import PathLook
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
-from harness.transport import ClusterError
+
+_BEHIND = ("exports", "generated routes", "ingress", "workload")  # without which nothing is served on 15443
 
 
 def own_root(mesh: MeshFacts) -> Link:
@@ -61,30 +63,6 @@ def peer_trust_domain(facts: Facts, mesh: MeshFacts) -> Link:
     return look.ok(seen)
 
 
-def client_id(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
-    """The peer object admits the identity that the peer's egress gateway really has."""
-    look = Look("clientID", mesh.names.name, f"ServiceMeshPeer {mesh.names.peer} against {mesh.names.peer}'s gateway")
-    seen = (mesh.peer_spec().get("security") or {}).get("clientID") or ""
-    real, source = _egress_identity(facts.other(mesh), path)
-    if not seen:
-        return look.broken("client-id-missing", f"none; the gateway is {real} ({source})", expected=real)
-    if seen != real:
-        shown = f"{seen}; the gateway is {real} ({source})"
-        return look.broken("wrong-client-id", shown, seen=seen, expected=real, detail=source)
-    return look.ok(f"{seen} ({source})")
-
-
-def _egress_identity(mesh: MeshFacts, path: PathLook) -> tuple[str, str]:
-    """Who the egress gateway of a mesh is, and what says so."""
-    computed, unread = mesh.egress_identity(), "by its objects; it holds no certificate"
-    try:
-        if held := path.egress_identities(mesh):
-            return (computed if computed in held else min(held)), "by the certificate it holds"
-    except (ClusterError, ValueError) as error:
-        unread = f"by its objects; its certificate could not be read: {type(error).__name__}"
-    return computed, unread
-
-
 def ports(mesh: MeshFacts) -> tuple[int, ...]:
     """Ports a federation ingress listens on: without exports there is none on 15443 (product behaviour)."""
     return (DISCOVERY_PORT, SERVICE_PORT) if mesh.names.exports else (DISCOVERY_PORT,)
@@ -100,7 +78,9 @@ def shown_chain(facts: Facts, mesh: MeshFacts) -> Link:
             connect = connector(facts, mesh, port)
             shown = trust.presented_chain(connect, server_name(mesh, port), other.held_pem())
         except OSError as error:
-            return look.unknown(f"no TLS connection from here to {port}: {error}")
+            # What has nothing behind it is refused, or closed before the handshake; silence has other reasons.
+            closed = port == SERVICE_PORT and isinstance(error, ConnectionError | ssl.SSLError)
+            return look.unknown(f"no TLS connection from here to {port}: {error}", _BEHIND if closed else ())
         problem = shown.problem or ("" if wanted in shown.uris else f"it is not {wanted}")
         if problem:
             seen = f"{port}: {shown}"

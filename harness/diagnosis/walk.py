@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.cluster import Cluster
-from harness.diagnosis import addresses, crossing, generated, installed, routes, sets, traffic, trust, watches
+from harness.diagnosis import (
+    addresses,
+    crossing,
+    database,
+    generated,
+    identities,
+    installed,
+    routes,
+    sets,
+    traffic,
+    trust,
+    watches,
+)
 from harness.diagnosis.facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
 from harness.diagnosis.path import PathLook
@@ -93,7 +105,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         *both("root of the peer", trust.held_root),
         _Step("trust domains", "both", partial(trust.trust_domains, facts)),
         *both("trust domain of the peer", trust.peer_trust_domain),
-        *both("clientID", partial(trust.client_id, path=path)),
+        *both("clientID", partial(identities.client_id, path=path)),
         *both("chain shown", trust.shown_chain),
         *each("watch", partial(watches.watch, path=path)),
         _Step("exports", "mesh1", partial(sets.exports, facts)),
@@ -104,9 +116,11 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         _Step("split routes", "mesh2", partial(routes.split, mesh2, path, hints.weights, hints.dependent)),
         _Step("mongodb route", "mesh2", partial(routes.mongodb, mesh2)),
         _Step("calls of ratings", "mesh2", partial(crossing.calls, facts, path)),
+        _Step("calls of mongodb", "mesh2", partial(database.calls, facts, path)),
         _Step("egress", "mesh2", partial(crossing.egress, facts, path)),
         _Step("ingress", "mesh1", partial(crossing.ingress, facts, path)),
         *each("workload", traffic.workloads),
+        _Step("mongodb", "mesh1", partial(database.served, facts, path)),
         _Step("application", "mesh1", partial(traffic.application, facts, mesh1, path)),
         _Step("application", "mesh2", partial(traffic.application, facts, mesh2, path)),
         _Step("productpage", "mesh2", partial(traffic.page, facts, path)),

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from harness import kinds
-from harness.diagnosis.facts import MeshFacts
+from harness.diagnosis.facts import Facts, MeshFacts
 from harness.diagnosis.hops import answered, discovery_stop
-from harness.diagnosis.model import Link, Look
+from harness.diagnosis.identities import client_id
+from harness.diagnosis.model import Link, Look, State
 from harness.diagnosis.path import PathLook
 from harness.diagnosis.policies import denied_by, network_policies
 from harness.diagnosis.stops import Stop, denial
@@ -92,7 +93,22 @@ def watch(mesh: MeshFacts, path: PathLook) -> Link:
         lines = []
     stop = watch_stop(found.peer, found.pods, mesh.cluster.now(), mesh.bounds().sync_age, lines)
     about = {"name": mesh.names.peer, "gateway": mesh.gateway("egress"), "address": stop.about or "the peer"}
+    if stop.cause == "discovery-denied":
+        about |= _about_client_id(path.facts, path.facts.other(mesh), path)
     return look.broken(stop.cause, "; ".join(found.problems), detail=_detail(mesh, path, stop), **about)
+
+
+def _about_client_id(facts: Facts, mesh: MeshFacts, path: PathLook) -> dict[str, str]:
+    """What a 403 of `mesh` has to do with its clientID, and what follows."""
+    policies = f"See the AuthorizationPolicies at {mesh.names.name}'s federation ingress"
+    try:
+        fits = client_id(facts, mesh, path).state is State.OK
+    except ClusterError:
+        return {"admitted": "; its clientID could not be looked at", "remedy": f"{policies}, and the clientID"}
+    if fits:
+        remedy = f"{policies}; its istiod may not have taken up the clientID"
+        return {"admitted": ", although its clientID fits", "remedy": remedy}
+    return {"admitted": ", which its clientID does not admit", "remedy": "Put the clientID right"}
 
 
 def _detail(mesh: MeshFacts, path: PathLook, stop: Stop) -> str:

@@ -35,8 +35,9 @@ CALL_TIMEOUT = 3.0  # seconds productpage waits for each of details, reviews and
 RATINGS_TIMEOUT = {"black": 10.0}  # seconds reviews waits, by star colour; every other colour:
 RATINGS_TIMEOUT_OTHER = 2.5
 MONGO_TIMEOUT = 5.0
-# The line protocol that stands for MongoDB's: 2 bytes ask, 4 bytes answer.
-MONGO_QUESTION = b"r\n"
+# The line protocol that stands for MongoDB's: a line asks, 4 bytes answer. The question is as long as the header of
+# every MongoDB message: a sidecar's TLS inspector waits for 5 bytes before it takes a connection for plaintext.
+MONGO_QUESTION = b"ratings, please\n"
 MONGO_ANSWER = b"5 4\n"
 
 
@@ -240,7 +241,7 @@ async def _ask_mongo(dialer: Dialer, mongo: tuple[str, int]) -> bytes:
 
 
 class MongoServer(asyncio.Protocol):
-    """Answers every two-byte question with the ratings of the two reviewers."""
+    """Answers every question, which is a line, with the ratings of the two reviewers."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,13 +21,14 @@ from harness.cluster import Cluster
 from harness.diagnosis import Diagnosis
 from harness.entry import productpage_entry, wait_for_stars
 from harness.envoy import Proxy
-from harness.kinds import Kind
+from harness.kinds import PEER, POD, Kind
 from harness.mesh import MESH2, Federation
 from harness.peering import remote_problems, watch_problems
 from harness.progress import Progress
 from harness.provision import Provisioner
+from harness.status import condition_true
 from harness.waiting import wait_for
-from selftests.support.lab import start_lab, stop_lab
+from selftests.support.lab import processes_of, start_lab, stop_lab
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -62,10 +64,26 @@ class Meshes:
         finally:
             cluster.create(again)
 
+    def remote(self, **changes: Any) -> dict[str, Any]:
+        """`remote` of mesh2's peer object, with changes."""
+        return {**self.clusters["mesh2"].get(PEER, "mesh1", "mesh2-system")["spec"]["remote"], **changes}
+
     def reviews(self) -> Proxy:
         """The sidecar that calls ratings."""
         pods = self.federation.mesh2.running_pods("mesh2-bookinfo", "app=reviews,version=v3")
         return Proxy(self.clusters["mesh2"], "mesh2-bookinfo", pods[0]["metadata"]["name"])
+
+    def renew_reviews(self) -> None:
+        """Puts another pod in place of reviews v3's, with a sidecar that has no connection yet."""
+        old = self.reviews().pod
+        self.clusters["mesh2"].delete(POD, old, "mesh2-bookinfo")
+
+        def ready() -> bool:
+            pods = self.federation.mesh2.running_pods("mesh2-bookinfo", "app=reviews,version=v3")
+            names = [pod["metadata"]["name"] for pod in pods if condition_true(pod, "Ready")]
+            return bool(names) and old not in names and bool(self.reviews().route_weights("ratings:9080"))
+
+        until("another pod of reviews v3 to know its routes", ready)
 
     @contextlib.contextmanager
     def added(self, mesh: str, kind: Kind, name: str, spec: dict[str, Any]) -> Iterator[None]:
@@ -77,6 +95,26 @@ class Meshes:
             yield
         finally:
             cluster.delete(kind, name, namespace)
+
+    @contextlib.contextmanager
+    def halted(self, mesh: str, app: str, version: str) -> Iterator[None]:
+        """With the programs of one workload stopped, until the block ends: they are connected to and say nothing."""
+        pods = self.federation.mesh(mesh).running_pods(f"{mesh}-bookinfo", f"app={app},version={version}")
+        marks = {f"POD_IP={pod['status']['podIP']}".encode() for pod in pods}
+        found = [
+            process
+            for process, words in processes_of(self.clusters[mesh].kubeconfig.parent.parent).items()
+            if f"lab.apps.bookinfo {app} " in words
+            and marks & set(Path(f"/proc/{process}/environ").read_bytes().split(b"\0"))
+        ]
+        assert len(found) == len(pods) > 0, f"{len(found)} programs of {len(pods)} pods"
+        for process in found:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in found:
+                os.kill(process, signal.SIGCONT)
 
     def settle(self) -> None:
         """Until no gateway drains an old listener, which would cut a watch, and both watches are connected."""

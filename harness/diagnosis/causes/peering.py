@@ -53,8 +53,8 @@ CAUSES: dict[str, Cause] = {
         "See istiod's log, scope federation; a ConfigMap that came late is found within 60 s, else restart istiod.",
     ),
     "discovery-denied": Cause(
-        "{mesh} answers 403 to the watch of {peer}, although its clientID fits: {detail}.",
-        "See the AuthorizationPolicies at {mesh}'s federation ingress; its istiod may not have taken up the clientID.",
+        "{mesh} answers 403 to the watch of {peer}{admitted}: {detail}.",
+        "{remedy}.",
         elsewhere=True,
     ),
     "egress-unreachable": Cause(

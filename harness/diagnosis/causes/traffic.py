@@ -109,15 +109,41 @@ CAUSES: dict[str, Cause] = {
         "Give its pods sidecars, and let the PeerAuthentication there and the DestinationRule for it agree.",
     ),
     "denied-by-policy": Cause(
-        "{mesh} denies ratings requests with 403: {detail}.",
+        "{mesh} denies {what}: {detail}.",
         "An AuthorizationPolicy there must admit {caller}.",
     ),
     "backend-failing": Cause(
         "{service} of {mesh} answers {detail}.",
-        "See the log of the application in {mesh}; ratings v2 needs its database. Federation is not to blame.",
+        "See the log of the application in {mesh}; {blame}.",
+    ),
+    "backend-silent": Cause(
+        "{service} of {mesh} does not answer in time: {detail}.",
+        "It is connected to, and says nothing: see its pods and its log in {mesh}, what it waits for itself, and "
+        "whether it is overloaded.",
+    ),
+    "mongodb-unanswered": Cause(
+        "Connections of {peer}'s ratings v2 to mongodb of {mesh}, a TCP import, end without an answer: {detail}.",
+        "No proxy on the way says why: see the logs of mongodb and its sidecar in {mesh}, and the lines of both "
+        "gateways for 27017.",
+    ),
+    "calls-lost": Cause(
+        "Calls of {mesh} for {peer}'s ratings get no answer in time, and none of them arrives there: {detail}.",
+        "Something between the gateways drops packets without a word: see firewalls and NetworkPolicies for the "
+        "service port.",
     ),
     "requests-failing": Cause(
-        "Requests of {mesh} for ratings fail: {detail}.", "Follow one of them through the access logs in the evidence."
+        "Requests of {mesh} for ratings fail: {detail}.",
+        "Follow one of them through the access logs of reviews, of both gateways and of ratings; their user agent "
+        "holds {run}.",
+    ),
+    "pages-without-ratings": Cause(
+        "Every page of {mesh} comes, but not every one asks for ratings: {detail}.",
+        "A page without ratings is of reviews v1: see which versions of reviews are called, and the VirtualService "
+        "that pins them.",
+    ),
+    "pages-without-stars": Cause(
+        "Not every page of {mesh} shows stars: {detail}.",
+        "Follow one of them through the access logs of productpage, reviews and ratings; their user agent holds {run}.",
     ),
     "productpage-unreachable": Cause(
         "productpage of {mesh} does not answer: {detail}.",
