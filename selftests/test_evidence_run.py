@@ -57,7 +57,7 @@ def planted(federation, bookinfo):
     pull = json.dumps({"auths": {"registry.example.com": {"auth": S}}})
     notes = {"note": f"authorization: Bearer {S}", "token": S, "key": PEM, "pull": pull}
     container = {"name": "x", "image": "none", "env": [{"name": name, "value": S} for name in NAMES]}
-    container["args"] = [f"--password={S}"]
+    container["args"] = [f"--password={S}", "--db-password", S, "sh", "-c", f"app --db-password {S} --verbose"]
     template = {"metadata": {"labels": labels, "annotations": notes}, "spec": {"containers": [container]}}
     spec = {"selector": {"matchLabels": labels}, "template": template}
     meta = {"name": "planted", "namespace": namespace, "annotations": notes}
