@@ -162,7 +162,7 @@ def _names_secret(key: Any) -> bool:
 
 
 def _follows_flag(flag: Any, entry: Any) -> bool:
-    """Whether an entry of a list is the value of the flag before it, which names a secret; `--` begins the next flag."""
+    """Whether an entry of a list is the value of a flag before it that names a secret; `--` begins the next flag."""
     named = isinstance(flag, str) and _FLAG_KEY.fullmatch(flag) and not _open(flag)
     return bool(named) and isinstance(entry, str) and not entry.startswith("--")
 

@@ -61,7 +61,7 @@ JWT = f"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.{SECRET}"
         f"app --db-password {SECRET} --verbose",
         f"app -password {SECRET}",
         f"app --db-password '{SECRET} in two words'",
-        f"sh -c \"app --db-password {SECRET}\"",
+        f'sh -c "app --db-password {SECRET}"',
         f"app --api-key\t{SECRET}; next",
         f"app --token first,{SECRET}",
         f"app --db-password \\\n  {SECRET}",

@@ -107,7 +107,7 @@ class RunRecord:
     """Filled while the suite runs. Appending to its lists from other threads is safe.
 
     command: argv as given; options: settings in words; steps: (seconds, mesh, text) as Progress keeps them;
-    diagnosis: as Diagnosis.to_dict of harness.diagnosis;
+    diagnosis: as Explanation.to_dict of harness.explanation;
     evidence: one mapping per file, with at least `file` (relative to the report) and `what`.
     """
 
