@@ -72,8 +72,14 @@ def test_a_split_is_in_view_whole(tmp_path, text, width):
 def test_a_box_that_scrolls_sideways_shows_that_it_does(tmp_path, text):
     question = "[...page.querySelectorAll('.scroll')].filter(b => b.scrollWidth > b.clientWidth)"
     question += ".map(b => view.getComputedStyle(b).backgroundAttachment.includes('local'))"
-    answers = browsed(tmp_path, text.replace("<details", "<details open"), 360, question).split(",")
-    assert set(answers) == {"true"}
+    opened = text.replace("<details", "<details open")
+    assert set(browsed(tmp_path, opened, 360, question).split(",")) == {"true"}
+    question = "[...page.querySelectorAll('.scroll:has(> svg)')]"
+    question += (
+        ".map(b => view.getComputedStyle(b, '::before').content.includes('side') == b.scrollWidth > b.clientWidth)"
+    )
+    for width in (360, 1200):
+        assert set(browsed(tmp_path, opened, width, question).split(",")) == {"true"}
 
 
 def test_it_is_dark_where_dark_is_preferred(tmp_path, text):
