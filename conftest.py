@@ -16,6 +16,7 @@ pytest_plugins = [
     "fixtures.redaction",
     "fixtures.report",
     "fixtures.preparing",
+    "fixtures.stopping",
     "fixtures.clusters",
     "fixtures.ownership",
     "fixtures.meshes",

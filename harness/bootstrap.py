@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
-from harness.cluster import Cluster, describe_objects
+from harness.cluster import Cluster
 from harness.kinds import CRD, DEPLOYMENT, NAMESPACE, Kind
 from harness.progress import Progress
 from harness.transport import Invalid, NotFound, Object, Objects
@@ -64,12 +64,7 @@ def apply_manifests(cluster: Cluster, objects: Objects, progress: Progress) -> N
     for namespace, name in deployments:
         what = f"Deployment {namespace}/{name} to be Available"
         with progress.waiting(cluster.name, what) as seen:
-
-            def available(found: Objects, seen: Callable[[str], None] = seen) -> bool | None:
-                seen(describe_objects(found))
-                return any(_available(obj) for obj in found) or None
-
-            cluster.wait(what, DEPLOYMENT, namespace, name, until=available, timeout=_AVAILABLE_SECONDS)
+            cluster.wait(what, DEPLOYMENT, namespace, name, until=_any_available, timeout=_AVAILABLE_SECONDS, seen=seen)
 
 
 def _kind(cluster: Cluster, obj: Object) -> Kind:
@@ -84,6 +79,10 @@ def _kind(cluster: Cluster, obj: Object) -> Kind:
     return wait_for(
         f"{api_version} {kind} to be served", look, _SERVED_SECONDS, cluster.name, cancelled=cluster.cancelled
     )
+
+
+def _any_available(found: Objects) -> bool:
+    return any(_available(obj) for obj in found)
 
 
 def _available(obj: Object) -> bool:

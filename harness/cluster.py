@@ -25,6 +25,7 @@ from harness.transport import (
     NotFound,
     Object,
     Objects,
+    Told,
     Transport,
     Unauthorized,
 )
@@ -95,8 +96,10 @@ class Cluster:
         params: dict[str, str],
         within: float | None = None,
         cancelled: Event | None = None,
+        told: Told = lambda _: None,
     ) -> tuple[Objects, str]:
-        answer = self._transport.request("GET", kind.path(namespace), params, within=within, cancelled=cancelled)
+        path = kind.path(namespace)
+        answer = self._transport.request("GET", path, params, within=within, cancelled=cancelled, told=told)
         items = answer.get("items") or []
         for item in items:
             item.setdefault("apiVersion", kind.api_version)
@@ -145,11 +148,12 @@ class Cluster:
         seconds: float,
         cancelled: Event | None = None,
         within: float | None = None,
+        told: Told = lambda _: None,
     ) -> Iterator[tuple[str, Object]]:
         """Events after resource version `version` as (type, object), BOOKMARK included, for about `seconds`.
 
         Ends when the server or the connection ends it; raises Gone when the version is too old. `within`: for how
-        many seconds its opening is tried again, if less than the patience.
+        many seconds its opening is tried again, if less than the patience; `told`: of what stands in its way meanwhile.
         """
         asked = {
             **params,
@@ -158,7 +162,7 @@ class Cluster:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(max(1, round(seconds))),
         }
-        response = self._transport.open(kind.path(namespace), asked, seconds + 1, cancelled, within)
+        response = self._transport.open(kind.path(namespace), asked, seconds + 1, cancelled, within, told)
         try:
             for line in streams.lines_of(response):
                 event = json.loads(line)
@@ -183,12 +187,14 @@ class Cluster:
         until: Callable[[Objects], T | None],
         timeout: float,
         describe: Callable[[Objects], str] | None = None,
+        seen: Callable[[str], None] = lambda _: None,
         cancelled: Event | None = None,
     ) -> T:
         """Waits until `until(objects)` gives something other than None or False, and returns that.
 
         Driven by a watch that is renewed when it ends, is cut or grows too old; a kind that is not served yet has no
-        objects. `describe` puts the last objects into words for the WaitTimeout raised after `timeout` seconds.
+        objects. `describe` puts the last objects into words for the WaitTimeout raised after `timeout` seconds, and for
+        `seen`, which is told of every change, and of the API server's trouble as long as it lasts.
         `cancelled`: as `Cluster.cancelled` was when the decision to wait was made.
         """
         deadline, cancelled = Deadline(timeout), cancelled or self._transport.cancelled
@@ -198,20 +204,27 @@ class Cluster:
         objects: dict[str, Object] = {}
         trouble = ""
 
+        def words() -> str:
+            return (describe or describe_objects)(list(objects.values()))
+
         def look() -> T | None:
             answer = until(list(objects.values()))
+            seen(words())
             return None if answer is False else answer
+
+        def told(error: ClusterError | None) -> None:
+            seen(_in_trouble(error) if error else words())
 
         while True:
             try:
-                listed, version = self._list(kind, namespace, params, deadline.left, cancelled)
+                listed, version = self._list(kind, namespace, params, deadline.left, cancelled, told)
                 objects = {_key(obj): obj for obj in listed}
                 trouble = ""
                 if (answer := look()) is not None:
                     return answer
                 while not deadline.passed:
                     seconds = min(deadline.left, _WATCH_SECONDS)
-                    watch = self.watch(kind, namespace, version, params, seconds, cancelled, deadline.left)
+                    watch = self.watch(kind, namespace, version, params, seconds, cancelled, deadline.left, told)
                     for event, obj in watch:
                         version = obj["metadata"]["resourceVersion"]
                         if event == "DELETED":
@@ -225,13 +238,15 @@ class Cluster:
                     pause(0, cancelled)
             except NotFound:
                 objects, trouble = {}, f"{kind.api_version} {kind} is not served"
+                seen(trouble)
             except (Forbidden, Unauthorized, Invalid, KubeconfigError):
                 raise
             except ClusterError as error:
                 trouble = "" if isinstance(error, Gone) else str(error)
+                if trouble:
+                    told(error)
             if deadline.passed:
-                seen = trouble or (describe or describe_objects)(list(objects.values()))
-                raise WaitTimeout(self.name, what, deadline.waited, seen)
+                raise WaitTimeout(self.name, what, deadline.waited, trouble or words())
             pause(min(0.2, deadline.left), cancelled)
 
     def wait_served(self, kind: Kind, timeout: float) -> None:
@@ -332,6 +347,11 @@ class Cluster:
     def port_forward(self, namespace: str, pod: str, port: int) -> streams.ForwardedSocket:
         """A connected socket to a port of a pod, through the API server; close it when done."""
         return streams.forward(self._transport, namespace, pod, port)
+
+
+def _in_trouble(error: ClusterError) -> str:
+    """What an API server does instead of answering, for people who wait."""
+    return f"the API of {error.mesh} {'answers' if error.status else 'gives'} {error.detail}"
 
 
 def _key(obj: Object) -> str:

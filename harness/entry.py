@@ -14,7 +14,7 @@ from harness import proxies
 from harness.addresses import netloc
 from harness.cluster import Cluster
 from harness.kinds import NODE, POD, ROUTE, SERVICE
-from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Bookinfo, IngressAddress, Mesh, MeshNames
+from harness.mesh import DISCOVERY_PORT, ENTRY_GATEWAY, SERVICE_PORT, Bookinfo, IngressAddress, Mesh, MeshNames
 from harness.probe import Page, look_at
 from harness.transport import Forbidden, NotFound, Object
 from harness.waiting import WaitTimeout, wait_for
@@ -135,7 +135,7 @@ def productpage_entry(
     `say` is told of it, and of the addresses that are tried. Where Routes may not be read, `entry` says so too. Raises
     NotFound where there is no istio-ingressgateway.
     """
-    gateway, namespace = "istio-ingressgateway", mesh.system_namespace
+    gateway, namespace = ENTRY_GATEWAY, mesh.system_namespace
     service = cluster.get(SERVICE, gateway, namespace)
     try:
         host = _route_host(cluster, gateway, namespace)

@@ -13,6 +13,7 @@ from harness.versions import Bounds, bounds
 
 DISCOVERY_PORT = 8188
 SERVICE_PORT = 15443
+ENTRY_GATEWAY = "istio-ingressgateway"  # where requests from outside come in
 _CONNECT_SECONDS = 5.0
 
 
@@ -59,7 +60,7 @@ class MeshNames:
     @property
     def gateways(self) -> tuple[str, ...]:
         """Deployments and Services of all four gateways."""
-        return ("istio-ingressgateway", "istio-egressgateway", self.ingress_gateway, self.egress_gateway)
+        return (ENTRY_GATEWAY, "istio-egressgateway", self.ingress_gateway, self.egress_gateway)
 
     @property
     def root_config_map(self) -> str:

@@ -188,14 +188,11 @@ def _wait_gone(
 ) -> None:
     meta = obj["metadata"]
 
-    def holding(found: Objects) -> str:
-        return f"held by {held_by(found[0]) if found else 'nothing'}"
-
     def why(found: Objects) -> str:
-        return f"{described(obj)} is still there, {holding(found)}; is the controller that removes it running?"
+        holding = held_by(found[0]) if found else "nothing"
+        return f"{described(obj)} is still there, held by {holding}; is the controller that removes it running?"
 
     def gone(found: Objects) -> bool | None:
-        seen(holding(found))
         return all(now["metadata"]["uid"] != meta["uid"] for now in found) or None
 
     cluster.wait(
@@ -206,5 +203,6 @@ def _wait_gone(
         until=gone,
         timeout=timeout,
         describe=why,
+        seen=seen,
         cancelled=cancelled,
     )

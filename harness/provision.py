@@ -325,13 +325,9 @@ class _Run:
     ) -> Any:
         namespace = self.names.system_namespace
         with self.provisioner.progress.waiting(self.names.name, what) as seen:
-
-            def look(found: Objects) -> Any:
-                answer = until(found)
-                seen(describe(found))
-                return answer
-
-            return self.cluster.wait(what, kind, namespace, name=name, until=look, timeout=timeout, describe=describe)
+            return self.cluster.wait(
+                what, kind, namespace, name=name, until=until, timeout=timeout, describe=describe, seen=seen
+            )
 
     def _available(self, namespace: str, wanted: set[str], timeout: float) -> None:
         def missing(found: Objects) -> list[str]:
@@ -342,18 +338,14 @@ class _Run:
 
         what = f"Deployments in {namespace}"
         with self.provisioner.progress.waiting(self.names.name, what) as seen:
-
-            def complete(found: Objects) -> bool | None:
-                seen(f"not available: {', '.join(missing(found))}")
-                return not missing(found) or None
-
             self.cluster.wait(
                 f"{what} to be Available",
                 kinds.DEPLOYMENT,
                 namespace,
-                until=complete,
+                until=lambda found: not missing(found) or None,
                 timeout=timeout,
                 describe=lambda found: f"not available: {', '.join(missing(found))}",
+                seen=seen,
             )
 
     def mesh(self) -> Mesh:

@@ -2,7 +2,8 @@
 
 Rules: values of keys that name a secret, whole (`token`, `DB_PASS`, `client-key-data`, `authorization`, ...); values of
 environment variables, but for names known to hold none; data of Secret objects; in any text: private keys in PEM,
-bearer and basic credentials, JSON web tokens, passwords in URLs, `key: value` and `key=value` of such keys.
+bearer and basic credentials, JSON web tokens, passwords in URLs, `key: value` and `key=value` of such keys, and what
+follows a flag of such a name, as a word of its own or as the next entry of a list (`--db-password`, `x`).
 Certificates and public keys stay, and so do names of things (`secretName`, `clientID`, trust domains).
 """
 
@@ -23,6 +24,8 @@ _WORDS = (
 # Too common a word to be one in any sentence: what pull secrets hold.
 _PULL_SECRET = r"(?:auth|\.dockerconfigjson|\.dockercfg)"
 _KEY = re.compile(_WORDS, re.IGNORECASE)
+_FLAG = rf"--?(?!-){_WORDS}"
+_FLAG_KEY = re.compile(_FLAG, re.IGNORECASE)
 _PULL_SECRET_KEY = re.compile(_PULL_SECRET)
 # Names of objects, and what they point to, say nothing secret.
 _HARMLESS = re.compile(r".*(name|path|file|ref|expiration|audience|url|type)s?", re.IGNORECASE)
@@ -39,6 +42,9 @@ _DONE = rf"(?!{_SCHEME}(?:{_QUOTE})?{_SCHEME}{re.escape(GONE)})"
 _QUOTED = rf"(?P<open>{_QUOTE}){_SCHEME}(?:\\(?P=open)|(?!(?P=open))[^\n])+(?P<close>(?P=open))?"
 _BARE = r"[^\s\"'\\,;&{[][^\s\"',;&]*"
 _VALUE = rf"(?:{_QUOTED}|{_BARE})"
+# Between a flag and its value: blanks, also over lines that a shell joins; the commas or dashes of a list.
+_NEXT = rf"(?:(?:[ \t]|\\+\n)+|{_QUOTE}\s*,\s*|(?:{_QUOTE})?\s*\n\s*-[ \t]+)"
+_ARGUMENT = rf"(?!(?:{_QUOTE})?--)(?:{_QUOTED}|[^\s\"'\\;&|]+)"
 _TEXT = (
     (
         re.compile(
@@ -76,6 +82,10 @@ _TEXT = (
         ),
         rf"\g<key>\g<open>{GONE}\g<close>",
     ),
+    (
+        re.compile(rf"(?<![\w.-])(?P<key>{_FLAG}{_NEXT}){_DONE}{_ARGUMENT}", re.IGNORECASE),
+        rf"\g<key>\g<open>{GONE}\g<close>",
+    ),
 )
 
 
@@ -100,7 +110,10 @@ def redacted(value: Any, secret: bool = False) -> Any:
             for key, entry in value.items()
         }
     if isinstance(value, list | tuple):
-        return [redacted(entry, secret) for entry in value]
+        return [
+            redacted(entry, secret or _follows_flag(before, entry))
+            for before, entry in zip([None, *value], value, strict=False)
+        ]
     if not isinstance(value, str):
         return value
     return GONE if secret and value else _redacted_string(value)
@@ -146,6 +159,12 @@ def _holds_secret(key: Any, entry: Any) -> bool:
 
 def _names_secret(key: Any) -> bool:
     return bool(_KEY.fullmatch(str(key))) and not _open(key)
+
+
+def _follows_flag(flag: Any, entry: Any) -> bool:
+    """Whether an entry of a list is the value of a flag before it that names a secret; `--` begins the next flag."""
+    named = isinstance(flag, str) and _FLAG_KEY.fullmatch(flag) and not _open(flag)
+    return bool(named) and isinstance(entry, str) and not entry.startswith("--")
 
 
 def _open(key: Any) -> bool:

@@ -119,6 +119,8 @@ class ServerError(ClusterError):
     """The API server kept failing (5xx, 429) for as long as the request was repeated."""
 
 
+# Takes an error that is passed over while something is tried again, and None when that has succeeded.
+Told = Callable[[ClusterError | None], object]
 _BY_STATUS = {400: Invalid, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
 
 
@@ -209,6 +211,7 @@ class Transport:
         read_timeout: float | None,
         cancelled: threading.Event | None = None,
         within: float | None = None,
+        told: Told = lambda _: None,
     ) -> urllib3.BaseHTTPResponse:
         """A streaming GET; the caller ends it with `release`. Its opening is repeated as a request is.
 
@@ -227,7 +230,7 @@ class Transport:
         def open_once() -> urllib3.BaseHTTPResponse:
             return self.interruptible(ask, lambda response: response.close())
 
-        response = self.persist(open_once, passes_by, within, cancelled)
+        response = self.persist(open_once, passes_by, within, cancelled, told)
         with self._lock:
             self._open.add(response)
         if cancelled and cancelled.is_set():
@@ -246,6 +249,7 @@ class Transport:
         within: float | None = None,
         cancelled: threading.Event | None = None,
         prompt: bool = False,
+        told: Told = lambda _: None,
     ) -> Object:
         """One request and its decoded answer.
 
@@ -280,7 +284,7 @@ class Transport:
                 last = error
                 raise
 
-        raw = self.persist(ask_once, again, within, cancelled)
+        raw = self.persist(ask_once, again, within, cancelled, told)
         return json.loads(raw) if raw else {}
 
     def interruptible(
@@ -325,19 +329,24 @@ class Transport:
         again: Callable[[ClusterError], bool],
         within: float | None = None,
         cancelled: threading.Event | None = None,
+        told: Told = lambda _: None,
     ) -> T:
         """What `attempt` gives, tried again after each error that `again` says yes to, as long as the patience lasts.
 
         At the server's Retry-After where it gives one; `within`: seconds, where there is less time than the patience.
         After a refused token (401) the kubeconfig is read again, once. `cancelled`: of whom this is done for, if that
-        began earlier. Raises the last error, or Cancelled.
+        began earlier; `told` of each error that is passed over, and of None when that is over. Raises the last one, or
+        Cancelled.
         """
         deadline = Deadline(self.patience if within is None else min(self.patience, within))
         cancelled, renewed, tries = cancelled or self.cancelled, False, 0
         while True:
             tries += 1
             try:
-                return attempt()
+                found = attempt()
+                if tries > 1:
+                    told(None)
+                return found
             except Unauthorized:
                 if renewed:
                     raise
@@ -348,6 +357,7 @@ class Transport:
                     raise
                 wait = min(0.1 * 2**tries, 5.0) * random.uniform(0.5, 1)
                 wait = min(wait if error.retry_after is None else error.retry_after, deadline.left)
+                told(error)
             pause(wait, cancelled)
 
     def _renew(self) -> None:

@@ -162,6 +162,21 @@ def test_a_wait_goes_on_where_it_was_when_a_watch_cannot_be_opened(scripted, tro
     assert ["watch" in path for _, path, _ in api.requests] == [False, True, True]
 
 
+def test_a_wait_tells_of_trouble_while_it_lasts_and_when_it_is_over(scripted):
+    trouble = Reply(500, body={"message": "etcd is down"})
+    cluster, _ = scripted(
+        *(trouble, Reply(0), listed("1"), trouble, trouble),
+        *(Reply(lines=[]), Reply(lines=[event("ADDED", "a", "2")])),
+    )
+    seen: list[str] = []
+    cluster.wait("a", POD, "n", until=lambda found: len(found) or None, timeout=10, seen=seen.append)
+    down = "the API of mesh1 answers 500 etcd is down"
+    assert seen[0] == down
+    assert seen[1].startswith("the API of mesh1 gives no answer: ")
+    assert [text for text in seen[2:] if text != "no such object"] == [down, down, "a without status"]
+    assert seen[-2] == "no such object"
+
+
 def test_a_watch_is_opened_again_when_the_server_says_so(scripted):
     turned_away = Reply(429, headers={"retry-after": "1"})
     cluster, api = scripted(listed("1"), turned_away, Reply(lines=[event("ADDED", "a", "2")]))

@@ -58,6 +58,16 @@ JWT = f"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.{SECRET}"
         f"cookie: first=1; second={SECRET}",
         f"http://user:p@{SECRET}@proxy:3128",
         f"[{{'name': 'DB_PASSWORD', 'value': '{SECRET}'}}]",
+        f"app --db-password {SECRET} --verbose",
+        f"app -password {SECRET}",
+        f"app --db-password '{SECRET} in two words'",
+        f'sh -c "app --db-password {SECRET}"',
+        f"app --api-key\t{SECRET}; next",
+        f"app --token first,{SECRET}",
+        f"app --db-password \\\n  {SECRET}",
+        json.dumps(json.dumps({"args": ["--db-password", SECRET]})),
+        f"args: ['--db-password', '{SECRET}']",
+        f"args:\n- --db-password\n- {SECRET}\n- --verbose",
     ],
 )
 def test_text_loses_its_secrets(text: str) -> None:
@@ -72,6 +82,8 @@ def test_only_the_secret_itself_is_taken() -> None:
     assert redacted_text(said) == f'the proxy of "mesh1" refused Authorization: Bearer "{GONE}", see its log'
     assert redacted_text(f'{{"password": "{SECRET}", "user": "x"}}') == f'{{"password": "{GONE}", "user": "x"}}'
     assert redacted_text(f"token={SECRET}&user=x") == f"token={GONE}&user=x"
+    assert redacted_text(f"app --token {SECRET} --port 80") == f"app --token {GONE} --port 80"
+    assert redacted(["--token", SECRET, "--port", "80"]) == ["--token", GONE, "--port", "80"]
 
 
 def test_a_key_in_base64_is_a_key() -> None:
@@ -102,6 +114,10 @@ def test_a_key_in_base64_is_a_key() -> None:
         {"annotations": {"env": json.dumps([{"name": "ANYTHING", "value": SECRET}])}},
         {"auths": {"registry.example.com": {"auth": SECRET}}},
         {"secret": SECRET, "credentials": {"value": SECRET}},
+        {"args": ["--db-password=x", "--db-password", SECRET, "--verbose"]},
+        {"command": ["app", "-token", f"-{SECRET}"]},
+        {"command": ["sh", "-c", f"exec app --db-password {SECRET} --verbose"]},
+        {"annotations": {"pods": json.dumps([{"args": ["--cookie", SECRET]}])}},
     ],
 )
 def test_objects_lose_their_secrets(value: object) -> None:
@@ -126,6 +142,8 @@ def test_what_people_need_stays() -> None:
         ],
         "volumes": [{"name": "certs", "secret": {"secretName": "istio-ca", "items": [{"key": "a.crt", "path": "a"}]}}],
         "reviewer": {"name": "token-review", "value": "on"},
+        "args": ["--token-audience", "istio-ca", "--password-file", "/x", "--no-password", "--port", "80", "-p", "81"],
+        "command": ["sh", "-c", "app --password-file /x --token-ttl 3h --secret-name istio-ca -p 80"],
         "sds": {"tls_certificate_sds_secret_configs": [{"name": "default"}]},
         "principal": "spiffe://mesh2.local/ns/mesh2-system/sa/mesh1-egress-service-account",
         "said": 'mesh1: watch of mesh2: secret "cacerts" not found; bypass: true; INCONCLUSIVE, PASS from 1e3',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,17 @@ def test_measures(split_of, federation):
     assert False, "somebody changed the weights"
 """
 
+FAILS_TWICE = CHANGED_MEANWHILE.replace(
+    "def test_measures",
+    """
+import pytest
+
+def test_fails_first(federation):
+    assert False, "of no cause that is seen"
+
+@pytest.mark.requirement("SPLIT-001")
+def test_measures""",
+)
 PLANTED = """
 import json, logging, os, sys, warnings
 import pytest, requests
@@ -57,7 +69,7 @@ def planted(federation, bookinfo):
     pull = json.dumps({"auths": {"registry.example.com": {"auth": S}}})
     notes = {"note": f"authorization: Bearer {S}", "token": S, "key": PEM, "pull": pull}
     container = {"name": "x", "image": "none", "env": [{"name": name, "value": S} for name in NAMES]}
-    container["args"] = [f"--password={S}"]
+    container["args"] = [f"--password={S}", "--db-password", S, "sh", "-c", f"app --db-password {S} --verbose"]
     template = {"metadata": {"labels": labels, "annotations": notes}, "spec": {"containers": [container]}}
     spec = {"selector": {"matchLabels": labels}, "template": template}
     meta = {"name": "planted", "namespace": namespace, "annotations": notes}
@@ -124,6 +136,28 @@ def test_what_an_earlier_test_asked_of_the_split_is_no_cause(tmp_path: Path) -> 
 def test_what_the_failing_test_asked_of_the_split_counts(tmp_path: Path) -> None:
     run = Run(tmp_path, CHANGED_MEANWHILE, "--split-margin", "20")
     assert run.content["diagnosis"]["cause"] == "weights-differ", run.done.stdout
+
+
+def test_a_later_failure_is_explained_too_and_what_it_measured_is_evidence(tmp_path: Path) -> None:
+    run = Run(tmp_path, FAILS_TWICE, "--split-margin", "20")
+    said, found = run.done.stdout, run.content["diagnosis"]
+    first, second = said.index("after test_fails_first failed:"), said.index("after SPLIT-001 failed:")
+    assert "cause: none" in said[first:second]
+    assert "[weights-differ]" in said[second:]
+    assert (found["cause"], found["after"]) == ("weights-differ", "SPLIT-001")
+    assert [(walk["cause"], walk["after"]) for walk in found["walks"]] == [("", "test_fails_first")]
+    assert found["sentence"] in (run.report / "index.html").read_text()
+    evidence = run.report / "evidence"
+    assert yaml.safe_load((evidence / "ledger.yaml").read_text())[0]["asked"] == {"mesh1": 0, "mesh2": 100}
+    assert "weights-differ" in (evidence / "diagnosis.yaml").read_text()
+    files = {str(path.relative_to(run.report)) for path in evidence.rglob("*") if path.is_file()}
+    assert {entry["file"] for entry in run.content["evidence"]} == files
+    sent = run.content["split"][0]["account"]["sent"]
+    for pod in ("reviews-v3", "istio-ingressgateway"):
+        [log] = (evidence / "mesh2" / "logs" / "SPLIT-001").glob(f"{pod}*.log")
+        assert len(log.read_text().splitlines()) >= sent, log.read_text()
+    [entry] = (evidence / "mesh2" / "proxies").glob("istio-ingressgateway*.json")
+    assert "productpage" in str(json.loads(entry.read_text())["routes"])
 
 
 def test_no_secret_leaves_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

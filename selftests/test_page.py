@@ -149,9 +149,12 @@ def test_every_contract_has_its_row_with_result_and_reason(tree, content):
 def test_cause_side_and_remedy_are_at_the_top(tree):
     words = [text for _, _, text in tree.elements]
     headings = [text for name, _, text in tree.elements if name == "h2"]
-    assert headings[0] == ["Cause, on mesh2"]
-    assert ["The weights differ."] in words
-    assert ["Set them."] in words
+    assert headings[:2] == [
+        ["Cause, on mesh2, found after FED-003 failed"],
+        ["Cause, on mesh1, found after SPLIT-001 failed"],
+    ]
+    for said in ("The weights differ.", "Set them.", "No pod.", "Start it."):
+        assert [said] in words
 
 
 def test_unknown_is_not_shown_as_ok(tree):

@@ -57,6 +57,31 @@ def test_causes_and_evidence_are_in_view_on_a_phone(tmp_path, text):
     assert set(answers) == {"false"}
 
 
+@pytest.mark.parametrize("width", [360, 380, 1200])
+def test_a_split_is_in_view_whole(tmp_path, text, width):
+    opened = text.replace("<details", "<details open")
+    boxes = "[...page.querySelectorAll('#split .scroll')].map(box => box.scrollWidth > box.clientWidth)"
+    shown = "[...page.querySelectorAll('#split svg')].filter(svg => svg.getBoundingClientRect().height > 100)"
+    ends = f"{shown}.map(svg => svg.querySelector('.share-end').getBoundingClientRect().right > {width - 15})"
+    letters = f"{shown}.map(svg => svg.querySelector('.tick').getBoundingClientRect().height < 9)"
+    answers = browsed(tmp_path, opened, width, f"[...{boxes}, ...{ends}, ...{letters}]").split(",")
+    assert len(answers) >= 6
+    assert set(answers) == {"false"}
+
+
+def test_a_box_that_scrolls_sideways_shows_that_it_does(tmp_path, text):
+    question = "[...page.querySelectorAll('.scroll')].filter(b => b.scrollWidth > b.clientWidth)"
+    question += ".map(b => view.getComputedStyle(b).backgroundAttachment.includes('local'))"
+    opened = text.replace("<details", "<details open")
+    assert set(browsed(tmp_path, opened, 360, question).split(",")) == {"true"}
+    question = "[...page.querySelectorAll('.scroll:has(> svg)')]"
+    question += (
+        ".map(b => view.getComputedStyle(b, '::before').content.includes('side') == b.scrollWidth > b.clientWidth)"
+    )
+    for width in (360, 1200):
+        assert set(browsed(tmp_path, opened, width, question).split(",")) == {"true"}
+
+
 def test_it_is_dark_where_dark_is_preferred(tmp_path, text):
     question = "view.getComputedStyle(page.body).backgroundColor"
     light = browsed(tmp_path, text, 800, question, "--blink-settings=preferredColorScheme=1")
@@ -67,6 +92,9 @@ def test_it_is_dark_where_dark_is_preferred(tmp_path, text):
 def test_every_drawing_is_visible(tmp_path, text):
     question = "[...page.querySelectorAll('details')].map(d => d.open = true) && "
     question += "[...page.querySelectorAll('svg')].map(s => s.getBoundingClientRect().height > 100).join()"
-    found = browsed(tmp_path, text, 1200, question).split(",")
-    assert len(found) == text.count("<svg")
-    assert set(found) == {"true"}
+    for width, other in ((1200, 'class="chart slim"'), (380, 'class="chart"')):
+        found = browsed(tmp_path, text, width, question).split(",")
+        assert (found.count("true"), found.count("false")) == (
+            text.count("<svg") - text.count(other),
+            text.count(other),
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,7 +14,9 @@ import jsonschema
 import pytest
 import yaml
 
+from harness.cluster import Cluster
 from harness.evidence import collect
+from selftests.support.lab import start_lab, stop_lab
 from selftests.support.reports import SCHEMA
 
 ROOT = Path(__file__).parent.parent
@@ -40,15 +43,40 @@ def test_unready(broken):
 def test_left_out():
     pytest.skip("nothing is provisioned here")
 """
+SPLIT = """
+import pytest
+
+@pytest.mark.requirement("SPLIT-001")
+def test_split(split_of):
+    split_of(50, 50)
+"""
+# As Ctrl-C, at the second look that has figures.
+INTERRUPTING = """
+import os, signal
+from harness import measure
+
+class Judge(measure.Judge):
+    told = False
+
+    @property
+    def so_far(self):
+        if self.told:
+            os.kill(os.getpid(), signal.SIGINT)
+        self.told = self.judged > 0
+        return super().so_far
+
+measure.Judge = Judge
+"""
 
 
 class Run:
     """A run of a file of tests with this suite's options and hooks."""
 
-    def __init__(self, directory: Path, tests: str, *arguments: str) -> None:
+    def __init__(self, directory: Path, tests: str, *arguments: str, pythonpath: Path = ROOT) -> None:
         self.report = directory / "report"
         (directory / "test_given.py").write_text(tests)
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
+        clean["PYTHONPATH"] = str(pythonpath)
         command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
         command += [f"--rootdir={ROOT}", str(directory / "test_given.py"), "--federation-report", str(self.report)]
         self.done = subprocess.run(
@@ -60,6 +88,9 @@ class Run:
         content = yaml.safe_load((self.report / "report.yaml").read_text())
         jsonschema.validate(content, SCHEMA, jsonschema.Draft202012Validator)
         return content
+
+    def reason_of(self, identity: str) -> str:
+        return next(entry["reason"] for entry in self.content["requirements"] if entry["id"] == identity)
 
     def results(self) -> dict[str, tuple[str, str]]:
         found = self.content["requirements"]
@@ -122,9 +153,71 @@ def test_an_interrupted_run_leaves_what_it_knows(tmp_path):
     tests = TESTS.replace('pytest.skip("nothing is provisioned here")', "raise KeyboardInterrupt")
     run = Run(tmp_path, tests, "-k", "good or left_out")
     assert run.done.returncode == pytest.ExitCode.INTERRUPTED
-    assert run.results() == {"INSTALL-001": ("passed", ""), "INSTALL-004": ("not-run", "")}
+    assert run.results() == {
+        "INSTALL-001": ("passed", ""),
+        "INSTALL-004": ("not-run", "interrupted by Ctrl-C during it"),
+    }
     assert run.content["result"] == "partial"
-    assert (run.report / "junit.xml").is_file()
+    assert run.content["summary"].endswith("The run was interrupted by Ctrl-C during INSTALL-004.")
+    assert run.reason_of("INSTALL-002") == "not selected"
+    assert "interrupted by Ctrl-C during INSTALL-004" in (run.report / "junit.xml").read_text()
+
+
+def test_what_an_interrupted_run_did_not_come_to_says_so(tmp_path):
+    run = Run(tmp_path, TESTS.replace("    pass", "    raise KeyboardInterrupt('SIGTERM')", 1))
+    assert run.results() == {
+        f"INSTALL-00{n}": ("not-run", f"interrupted by SIGTERM {'during' if n == 1 else 'before'} it")
+        for n in (1, 2, 3, 4)
+    }
+    assert "interrupted by SIGTERM before it" in (run.report / "index.html").read_text()
+
+
+def test_a_run_that_ends_at_its_first_failure_says_what_it_left_open(tmp_path):
+    run = Run(tmp_path, TESTS, "-x")
+    assert run.results()["INSTALL-004"] == ("not-run", "ended early (stopping after 1 failures) before it")
+    assert run.content["summary"].endswith("The run ended early (stopping after 1 failures).")
+    assert "the run" not in (run.report / "junit.xml").read_text()
+
+
+def test_a_run_that_preflight_refuses_says_why_in_every_file(tmp_path):
+    lab = start_lab()
+    try:
+        good, refused = (settings.kubeconfig for settings in lab.clusters)
+        content = yaml.safe_load(refused.read_text())
+        content["users"] = [{"name": user["name"], "user": {"token": "of-nobody"}} for user in content["users"]]
+        (tmp_path / "refused").write_text(yaml.safe_dump(content))
+        kubeconfigs = (f"--mesh1-kubeconfig={good}", f"--mesh2-kubeconfig={tmp_path / 'refused'}")
+        tests = TESTS.replace("def test_good():", "def test_good(clusters):")
+        run = Run(tmp_path, tests, *kubeconfigs, "-k", "good or bad")
+        servers = [Cluster("x", settings.kubeconfig).server for settings in lab.clusters]
+    finally:
+        stop_lab(lab)
+    assert run.done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert run.content["result"] == "unknown"
+    assert re.match("Nothing was tested, .*This run cannot begin: mesh2: .*401", run.content["summary"])
+    for identity in ("INSTALL-001", "INSTALL-002"):
+        assert re.match("(?s)refused before the run because\nmesh2: .*401", run.reason_of(identity))
+    assert run.reason_of("INSTALL-003") == "not selected"
+    assert [mesh["server"] for mesh in run.content["meshes"]] == servers
+    assert "401" in run.content["meshes"][1]["problem"]
+    assert run.content["meshes"][0]["kubernetes"]
+    assert "No cluster was reached" not in (run.report / "index.html").read_text()
+    [error] = ElementTree.parse(run.report / "junit.xml").iter("error")
+    assert "401" in error.get("message")
+    everything = "".join(path.read_text() for path in run.report.iterdir())
+    assert "of-nobody" not in everything
+    assert "401" in (run.report / "index.html").read_text()
+
+
+def test_a_split_that_was_interrupted_is_told_with_its_figures(tmp_path):
+    (tmp_path / "interrupting.py").write_text(INTERRUPTING)
+    run = Run(tmp_path, SPLIT, "-p", "interrupting", pythonpath=tmp_path)
+    assert run.done.returncode == pytest.ExitCode.INTERRUPTED, run.done.stdout
+    told = r"he 50/50 split was interrupted, \d+ of at most 8576 requests judged: mesh1 served [\d.]+ %, mesh2 .*"
+    assert re.search(f"^T{told}", run.done.stdout, re.MULTILINE), run.done.stdout
+    result, reason = run.results()["SPLIT-001"]
+    assert result == "not-run"
+    assert re.match(f"interrupted by Ctrl-C during it: t{told}", reason)
 
 
 def test_a_killed_run_leaves_no_report_of_an_earlier_one(tmp_path):

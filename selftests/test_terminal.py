@@ -15,7 +15,7 @@ from selftests.test_runs_on_clusters import ONE_TEST, clusters, lab, rest, start
 __all__ = ["clusters", "lab", "start"]
 RED = """
 import pytest
-from fixtures.evidence import DIAGNOSIS
+from fixtures.evidence import EXPLANATION
 from harness.diagnosis import Diagnosis
 from harness.diagnosis.model import Look
 from selftests.support.reports import even, measured
@@ -28,7 +28,7 @@ def test_split(record, summary, pytestconfig):
     record.measurements.append(measured(even))
     summary.append("productpage: by NodePort")
     link = Look("trust", "mesh1", "root").broken("namespace-not-member", "seen", namespace="n", detail="d", system="s")
-    pytestconfig.stash[DIAGNOSIS] = Diagnosis((link,))
+    pytestconfig.stash[EXPLANATION].add_walk("SPLIT-001", Diagnosis((link,)))
     raise AssertionError("no split")
 """
 

@@ -2,11 +2,12 @@
 
     DIRECTORY/index.yaml            every file: what it is, mesh, bytes, whether it was cut, the times a log begins and
                                     ends at; what could not be read; `complete` says whether the gathering has ended
-    DIRECTORY/diagnosis.yaml        the chain of links
+    DIRECTORY/diagnosis.yaml        the chain of links, as it was walked at the first failure and at later ones
     DIRECTORY/ledger.yaml           where probes went, and lines of those that failed
     DIRECTORY/<mesh>/objects/*.yaml specs and statuses; what istiod made of the federation in its memory (`configz`)
     DIRECTORY/<mesh>/events.yaml    events of both namespaces
     DIRECTORY/<mesh>/logs/*.log     istiod's lines of scope federation, access-log lines of the proxies on the path
+    DIRECTORY/<mesh>/logs/<failed test>/*.log  access-log lines of a test that failed later, from its begin on
     DIRECTORY/<mesh>/proxies/*.json endpoints, routes and listeners of those proxies; filter chains of the federation
                                     ports, TLS towards the other services, and the certificates that are loaded
 
@@ -20,6 +21,6 @@ istiod      what istiod keeps in memory
 """
 
 from harness.evidence.files import INDEX, Entry, Index, discard
-from harness.evidence.gather import collect
+from harness.evidence.gather import collect, extend
 
-__all__ = ["INDEX", "Entry", "Index", "collect", "discard"]
+__all__ = ["INDEX", "Entry", "Index", "collect", "discard", "extend"]

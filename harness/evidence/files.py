@@ -101,7 +101,10 @@ def _is_ours(directory: Path) -> bool:
 
 @dataclass
 class Store:
-    """Writes files within the limit, of which the index has a part of its own. Thread-safe."""
+    """Writes files within the limit, of which the index has a part of its own. Thread-safe.
+
+    A file that is written again takes the place of what it was.
+    """
 
     directory: Path
     limit: int
@@ -110,14 +113,18 @@ class Store:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._left = self.limit - min(self.limit // 10, _INDEX_BYTES)
+
+    def _make_room(self, file: str) -> int:
+        """Bytes that are left for a file, which is forgotten as it was."""
+        self.files = [entry for entry in self.files if entry.file != file]
+        room = self.limit - min(self.limit // 10, _INDEX_BYTES)
+        return max(0, room - sum(entry.bytes for entry in self.files))
 
     def write(self, file: str, what: str, mesh: str, text: str) -> None:
         """What does not fit any more is cut off at the end."""
         data = redacted_text(text).encode()
         with self._lock:
-            kept = data[: max(0, self._left)]
-            self._left -= len(kept)
+            kept = data[: self._make_room(file)]
             self.files.append(Entry(file, what, mesh, len(kept), len(kept) < len(data)))
         self._put(file, kept)
 
@@ -125,9 +132,8 @@ class Store:
         """Of what does not fit any more the newest lines are kept; `cut`: older ones are missing already."""
         clean = redacted_text("\n".join(lines)).split("\n") if lines else []
         with self._lock:
-            kept, shortened = newest(clean, max(0, self._left))
+            kept, shortened = newest(clean, self._make_room(file))
             data = "".join(f"{line}\n" for line in kept).encode()
-            self._left -= len(data)
             self.files.append(Entry(file, what, mesh, len(data), cut or shortened, *span(kept)))
         self._put(file, data)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from harness import kinds
 from harness.cluster import Cluster
-from harness.diagnosis import Diagnosis
 from harness.envoy import Proxy
 from harness.evidence.files import Index, Store, as_yaml, discard
 from harness.evidence.logs import newest
@@ -21,7 +20,7 @@ from harness.istiod import federation_config
 from harness.kinds import Kind
 from harness.ledger import Fate, Record
 from harness.measure import Measurement
-from harness.mesh import MESH1, MESH2, MeshNames
+from harness.mesh import ENTRY_GATEWAY, MESH1, MESH2, MeshNames
 from harness.redact import redacted
 from harness.status import parse_time
 from harness.transport import ClusterError, NotFound, Object
@@ -56,11 +55,17 @@ _APP = (
 _ROOTS = ("istio-ca-root-cert",)
 
 
+class Explained(Protocol):
+    """What is known of the cause: a Diagnosis, or the Explanation of a run."""
+
+    def to_dict(self) -> Mapping[str, Any] | None: ...
+
+
 def collect(
     clusters: Mapping[str, Cluster],
     since: datetime,
     directory: Path,
-    diagnosis: Diagnosis | None = None,
+    explained: Explained | None = None,
     measured: Sequence[Measurement] = (),
     limit_bytes: int = LIMIT_BYTES,
 ) -> Index:
@@ -73,19 +78,49 @@ def collect(
     store = Store(directory, limit_bytes)
     # From here on it is known for what it is, even if this is cut short.
     store.write_index(Index(directory, since, datetime.now(UTC), limit_bytes))
-    if diagnosis:
-        store.write("diagnosis.yaml", "the chain of links", "both", as_yaml(diagnosis.to_dict()))
+    return _gathered(clusters, since, since, store, explained, measured, "")
+
+
+def extend(
+    clusters: Mapping[str, Cluster],
+    index: Index,
+    since: datetime,
+    name: str,
+    explained: Explained | None = None,
+    measured: Sequence[Measurement] = (),
+) -> Index:
+    """Adds to what `collect` gave what a later failure brings, within the same limit; raises only OSError.
+
+    Diagnosis and ledger are written anew; the access logs from `since` on go into `<mesh>/logs/<name>/`.
+    """
+    store = Store(index.directory, index.limit_bytes, list(index.files), list(index.missing))
+    store.write_index(replace(index, complete=False))
+    return _gathered(clusters, index.since, since, store, explained, measured, name)
+
+
+def _gathered(
+    clusters: Mapping[str, Cluster],
+    begin: datetime,
+    since: datetime,
+    store: Store,
+    explained: Explained | None,
+    measured: Sequence[Measurement],
+    name: str,
+) -> Index:
+    """The index of all there is in the store then, from `begin` on; without a name all that can be gathered goes in."""
+    if explained and (found := explained.to_dict()):
+        store.write("diagnosis.yaml", "the chain of links", "both", as_yaml(found))
     if measured:
         store.write("ledger.yaml", "probes: accounts, and those that failed", "both", as_yaml(ledger_of(measured)))
     with ThreadPoolExecutor(32, thread_name_prefix="evidence") as pool:
         tasks = [
-            pool.submit(_Gatherer(names, clusters[names.name], since, store, pool).run)
+            pool.submit(_Gatherer(names, clusters[names.name], since, store, pool, name).run)
             for names in (MESH1, MESH2)
             if names.name in clusters
         ]
         for task in tasks:
             task.result()
-    index = store.index(since, datetime.now(UTC))
+    index = store.index(begin, datetime.now(UTC))
     store.write_index(index)
     return index
 
@@ -120,36 +155,41 @@ def _record(record: Record) -> dict[str, Any]:
 
 @dataclass
 class _Gatherer:
-    """One mesh."""
+    """One mesh; after: the failed test whose access logs are all that is wanted, '' for everything."""
 
     names: MeshNames
     cluster: Cluster
     since: datetime
     store: Store
     pool: ThreadPoolExecutor
+    after: str = ""
 
     def run(self) -> None:
-        system, app, name = self.names.system_namespace, self.names.app_namespace, self.names.name
-        self.cluster = Cluster(name, self.cluster.kubeconfig, self.cluster.context, _PATIENCE)
+        self.cluster = Cluster(self.names.name, self.cluster.kubeconfig, self.cluster.context, _PATIENCE)
         try:
-            tasks = [self.pool.submit(self._try, self._objects, kind, system) for kind in _SYSTEM]
-            tasks += [self.pool.submit(self._try, self._objects, kind, app) for kind in _APP]
-            tasks += [
-                self.pool.submit(self._try, self._config_map, key) for key in (*_ROOTS, self.names.root_config_map)
-            ]
-            tasks.append(self.pool.submit(self._try, self._events, (system, app)))
-            for pod in self._pods(system, {"app": "istiod"}):
-                tasks.append(self.pool.submit(self._try, self._istiod, pod["metadata"]["name"]))
-                tasks.append(self.pool.submit(self._try, self._memory, pod["metadata"]["name"]))
+            tasks = [] if self.after else self._begin_all()
             for proxy in self._proxies():
                 tasks.append(self.pool.submit(self._try, self._access_log, proxy))
-                tasks.append(self.pool.submit(self._try, self._config, proxy))
+                if not self.after:
+                    tasks.append(self.pool.submit(self._try, self._config, proxy))
             for task in tasks:
                 task.result()
         except ClusterError as error:
             self.store.miss(str(error))
         finally:
             self.cluster.close()
+
+    def _begin_all(self) -> list[Future[None]]:
+        """Everything but what the proxies have to say."""
+        system, app = self.names.system_namespace, self.names.app_namespace
+        tasks = [self.pool.submit(self._try, self._objects, kind, system) for kind in _SYSTEM]
+        tasks += [self.pool.submit(self._try, self._objects, kind, app) for kind in _APP]
+        tasks += [self.pool.submit(self._try, self._config_map, key) for key in (*_ROOTS, self.names.root_config_map)]
+        tasks.append(self.pool.submit(self._try, self._events, (system, app)))
+        for pod in self._pods(system, {"app": "istiod"}):
+            tasks.append(self.pool.submit(self._try, self._istiod, pod["metadata"]["name"]))
+            tasks.append(self.pool.submit(self._try, self._memory, pod["metadata"]["name"]))
+        return tasks
 
     def _try(self, gather: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -193,14 +233,16 @@ class _Gatherer:
             proxy.write_logs()
         except ClusterError as error:
             self.store.miss(str(error))
-        self._log(proxy.namespace, proxy.pod, proxy.container, "access log")
+        during = f" from {self.after} on" if self.after else ""
+        self._log(proxy.namespace, proxy.pod, proxy.container, f"access log{during}")
 
     def _log(
         self, namespace: str, pod: str, container: str, what: str, wanted: Callable[[str], bool] = lambda _: True
     ) -> None:
         with self.cluster.logs(namespace, pod, container, since=self.since) as stream:
             lines, cut = newest(filter(wanted, stream), _LOG_BYTES)
-        self.store.write_log(f"{self.names.name}/logs/{pod}.log", what, self.names.name, lines, cut)
+        place = f"{self.names.name}/logs/{self.after}" if self.after else f"{self.names.name}/logs"
+        self.store.write_log(f"{place}/{pod}.log", what, self.names.name, lines, cut)
 
     def _config(self, proxy: Proxy) -> None:
         what = "endpoints, routes, listeners, TLS, certificates"
@@ -212,9 +254,10 @@ class _Gatherer:
         return [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
 
     def _proxies(self) -> list[Proxy]:
-        """Those on the path of a ratings call, and of discovery."""
+        """Those on the path of a request for productpage, and of discovery."""
         system, app = self.names.system_namespace, self.names.app_namespace
-        gateways = (self.names.ingress_gateway, self.names.egress_gateway)
+        entry = () if self.names.exports else (ENTRY_GATEWAY,)
+        gateways = (*entry, self.names.ingress_gateway, self.names.egress_gateway)
         workloads = ("ratings", "mongodb") if self.names.exports else ("reviews", "ratings", "productpage")
         found = [(system, pod) for name in gateways for pod in self._pods(system, {"app": name})]
         found += [(app, pod) for name in workloads for pod in self._pods(app, {"app": name})]

@@ -9,7 +9,7 @@ from typing import Any
 from harness.envoy import Json, Proxy
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
 
-_SERVICES = ("ratings", "mongodb", "discovery", "reviews")
+_SERVICES = ("ratings", "mongodb", "discovery", "reviews", "productpage")
 _PORTS = (DISCOVERY_PORT, SERVICE_PORT)
 # Said once elsewhere, or to nobody's use; key and chain of the proxy itself come by SDS and are not in these parts.
 _LEFT_OUT = {
@@ -73,9 +73,14 @@ def _pruned(value: Any) -> Any:
 
 
 def _relevant(route: Mapping[str, Any]) -> list[Any]:
-    """The virtual hosts of a route configuration that the scenario is about."""
+    """The virtual hosts of a route configuration that the scenario is about, by their domains or where they lead to."""
     return [
         host
         for host in route.get("virtual_hosts", [])
-        if any(word in domain for domain in host.get("domains", []) for word in _SERVICES)
+        if any(word in name for name in (*host.get("domains", []), *_targets(host)) for word in _SERVICES)
     ]
+
+
+def _targets(host: Mapping[str, Any]) -> list[str]:
+    # A gateway's hosts are called `*`.
+    return [entry.get("route", {}).get("cluster", "") for entry in host.get("routes", [])]

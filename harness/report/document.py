@@ -96,6 +96,9 @@ def _requirement(requirement: Requirement, record: RunRecord) -> Json:
     tests = [test for test in record.tests.values() if test.requirement == requirement.id]
     result = max((test.result for test in tests), key=RANK.__getitem__, default=Result.NOT_RUN)
     reasons = [test.reason for test in tests if test.result is result and test.reason]
+    if result is Result.NOT_RUN and not reasons and record.ended is not None:
+        # Where nothing was collected nobody knows what was to be run.
+        reasons = [record.unrun if tests or not record.tests else "not selected"]
     evidence = [f"split/{index}" for test in tests for index in test.measurements]
     if result is Result.FAILED:
         evidence += ["diagnosis"] if record.diagnosis else []
@@ -154,6 +157,11 @@ def _level(entries: Sequence[Json]) -> Json:
 
 
 def _summary(result: str, judged: Sequence[Json], record: RunRecord) -> str:
+    """The result in words, and why the run ended early, if it did."""
+    return " ".join([_told(result, judged, record), *record.stopped.split()])
+
+
+def _told(result: str, judged: Sequence[Json], record: RunRecord) -> str:
     core = [entry for entry in judged if entry["level"] == "core"]
     passed = sum(entry["result"] == Result.PASSED for entry in core)
     if record.ended is None:

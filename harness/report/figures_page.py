@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.report.graph_svg import service_graph
 from harness.report.markup import Markup, element, join, table
-from harness.report.split_svg import split_chart
+from harness.report.split_svg import SLIM, WIDE, split_chart
 
 Json = dict[str, Any]
 
@@ -31,7 +31,8 @@ def name_of(split: Json) -> str:
 
 
 def _split(split: Json, index: int, opened: bool) -> Markup:
-    chart = split_chart(split, f"Course of the {name_of(split)} split")
+    title = f"Course of the {name_of(split)} split"
+    charts = [chart for size in (WIDE, SLIM) if (chart := split_chart(split, title, size))]
     return element(
         "details",
         element(
@@ -40,8 +41,8 @@ def _split(split: Json, index: int, opened: bool) -> Markup:
             element("span", split["outcome"], class_=f"badge {_KINDS.get(split['outcome'], 'unsure')}"),
             element("span", split["headline"], class_="split-line"),
         ),
-        element("div", chart, class_="scroll", tabindex="0") if chart else None,
-        _legend() if chart else None,
+        charts,
+        _legend() if charts else None,
         _backends(split) if split["verdict"] else None,
         _numbers(split),
         _examples(split["examples"], name_of(split)),

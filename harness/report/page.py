@@ -36,7 +36,7 @@ def page(content: Json) -> str:
         element("header", _verdict(content, word, kind), _contents(content), class_=kind),
         element(
             "main",
-            _cause(content["diagnosis"]),
+            _causes(content["diagnosis"]),
             _meshes(content),
             split_section(content["split"]),
             _requirements(content),
@@ -90,14 +90,19 @@ def section(name: str, title: str, *children: object) -> Markup:
     return element("section", element("h2", title), *children, id=name)
 
 
-def _cause(diagnosis: Json | None) -> Markup | None:
-    if not diagnosis or not diagnosis.get("cause"):
-        return None
+def _causes(diagnosis: Json | None) -> list[Markup]:
+    """What names a cause, in order; which failure each is about where there are several."""
+    found = [entry for entry in (diagnosis, *(diagnosis or {}).get("also", ())) if entry and entry.get("cause")]
+    return [_cause(entry, len(found) > 1) for entry in found]
+
+
+def _cause(entry: Json, several: bool) -> Markup:
+    after = f", found after {entry['after']} failed" if several and entry.get("after") else ""
     return element(
         "section",
-        element("h2", f"Cause, on {diagnosis.get('side', '')}"),
-        element("p", diagnosis.get("sentence", ""), class_="sentence"),
-        element("p", element("strong", "Remedy: "), diagnosis.get("remedy", "")),
+        element("h2", f"Cause, on {entry.get('side', '')}{after}"),
+        element("p", entry.get("sentence", ""), class_="sentence"),
+        element("p", element("strong", "Remedy: "), entry.get("remedy", "")),
         class_="cause",
     )
 
@@ -176,22 +181,33 @@ def _link(reference: str, names: dict[str, str]) -> Markup:
 def _diagnosis(diagnosis: Json | None) -> Markup | None:
     if not diagnosis:
         return None
-    links = diagnosis.get("links", [])
+    others = [[element("h3", _walked(walk)), _walk(walk)] for walk in diagnosis.get("walks", ())]
+    first = element("h3", _walked(diagnosis)) if others else None
+    return section("diagnosis", "Diagnosis", first, _walk(diagnosis), others)
+
+
+def _walked(walk: Json) -> str:
+    return f"After {walk.get('after', 'a test')} failed"
+
+
+def _walk(walk: Json) -> Markup:
+    """One walk along the chain."""
+    links = walk.get("links", [])
     doubtful = [link for link in links if link.get("state") != "ok"]
-    if cause := diagnosis.get("cause"):
-        said: list[object] = ["Cause: ", element("code", cause), " on ", diagnosis.get("side", "")]
+    if cause := walk.get("cause"):
+        said: list[object] = ["Cause: ", element("code", cause), " on ", walk.get("side", "")]
     else:
         said = ["No link of the chain is broken, as far as it could be seen."]
-    return section(
-        "diagnosis",
-        "Diagnosis",
-        element("p", said),
-        _links(doubtful, "Links that are broken or could not be looked at, in order") if doubtful else None,
-        element(
-            "details",
-            element("summary", f"The whole chain, {len(links)} links"),
-            _links(links, "All links of the chain, in order"),
-        ),
+    return join(
+        [
+            element("p", said),
+            _links(doubtful, "Links that are broken or could not be looked at, in order") if doubtful else None,
+            element(
+                "details",
+                element("summary", f"The whole chain, {len(links)} links"),
+                _links(links, "All links of the chain, in order"),
+            ),
+        ]
     )
 
 

@@ -107,8 +107,10 @@ class RunRecord:
     """Filled while the suite runs. Appending to its lists from other threads is safe.
 
     command: argv as given; options: settings in words; steps: (seconds, mesh, text) as Progress keeps them;
-    diagnosis: as Diagnosis.to_dict of harness.diagnosis;
-    evidence: one mapping per file, with at least `file` (relative to the report) and `what`.
+    diagnosis: as Explanation.to_dict of harness.explanation;
+    evidence: one mapping per file, with at least `file` (relative to the report) and `what`;
+    stopped: a sentence, where the run ended before all of its tests were run; unrun: the reason that this is for those;
+    unfinished: how far a split was whose measurement was interrupted.
     """
 
     command: list[str] = field(default_factory=list)
@@ -127,6 +129,9 @@ class RunRecord:
     unsettled: list[str] = field(default_factory=list)
     diagnosis: Mapping[str, Any] | None = None
     evidence: list[Mapping[str, Any]] = field(default_factory=list)
+    stopped: str = ""
+    unrun: str = ""
+    unfinished: str = ""
 
     def __post_init__(self) -> None:
         self._begin = time.monotonic()
@@ -134,6 +139,11 @@ class RunRecord:
     def now(self) -> float:
         """Seconds since the start of the run."""
         return time.monotonic() - self._begin
+
+    def stop(self, sentence: str, reason: str) -> None:
+        """Says why the run ends early; the first time counts."""
+        if not self.stopped:
+            self.stopped, self.unrun = sentence, reason
 
     def mesh(self, name: str) -> MeshRecord:
         """The record of one mesh, made when first asked for."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from harness.envoy import ClusterName
 from harness.ledger import LoggedLine, Record, Role
+from harness.mesh import ENTRY_GATEWAY
 from harness.probe import Page
 
 _IMPORTS = "-imports.local"
-_INGRESS, _PRODUCTPAGE, _REVIEWS, _RATINGS = "istio-ingressgateway", "productpage", "reviews", "ratings"
+_INGRESS, _PRODUCTPAGE, _REVIEWS, _RATINGS = ENTRY_GATEWAY, "productpage", "reviews", "ratings"
 
 
 @dataclass(frozen=True, order=True)

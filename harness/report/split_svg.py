@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.report.markup import Markup, element
 
-_WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 18, 16, 42
 _LEAST_SPAN = 0.12  # of the share axis, to either side of the weight
-_TICKS = 5
 
 Json = dict[str, Any]
 Scale = Callable[[float], float]
 
 
-def split_chart(split: Json, title: str) -> Markup:
+@dataclass(frozen=True)
+class Size:
+    """Of a drawing, in units as large as a pixel where there is room for it; `ticks` below it, about."""
+
+    width: int
+    height: int
+    ticks: int
+    style: str = ""
+
+
+WIDE = Size(720, 300, 5)
+SLIM = Size(340, 280, 3, " slim")  # for phones, where letters of the wide one would be too small
+
+
+def split_chart(split: Json, title: str, size: Size = WIDE) -> Markup:
     """SVG of one entry of the report's `split`; '' where the course is not known (counters, not measured)."""
     columns, rows = split["course"]["columns"], split["course"]["rows"]
     if not rows or not split["verdict"]:
@@ -27,38 +40,37 @@ def split_chart(split: Json, title: str) -> Markup:
     low, high = _range(looks, weight)
 
     def x(n: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * n / end
+        return _LEFT + (size.width - _LEFT - _RIGHT) * n / end
 
     def y(share: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - min(high, max(low, share))) / (high - low)
+        return _TOP + (size.height - _TOP - _BOTTOM) * (high - min(high, max(low, share))) / (high - low)
 
     return element(
         "svg",
         element("title", title),
         element("desc", split["headline"]),
         _zones(looks, x, y, low, high),
-        _grid(low, high, end, x, y),
+        _grid(low, high, end, x, y, size),
         element("path", d=_band(looks, x, y), class_="interval"),
-        element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(weight), y2=y(weight), class_="weight"),
+        element("line", x1=_LEFT, x2=size.width - _RIGHT, y1=y(weight), y2=y(weight), class_="weight"),
         element(
             "polyline",
             points=" ".join(f"{x(k['n']):.1f},{y(_share(k)):.1f}" for k in looks if _known(k)),
             class_="share",
         ),
         element("circle", cx=x(end), cy=y(_share(looks[-1])), r=4, class_="share-end"),
-        element("text", "requests judged", x=(_LEFT + _WIDTH) / 2, y=_HEIGHT - 6, class_="axis middle"),
+        element("text", "requests judged", x=(_LEFT + size.width) / 2, y=size.height - 6, class_="axis middle"),
         element(
             "text",
             f"share of {backend['mesh']}",
-            x=-(_HEIGHT - _BOTTOM) / 2,
+            x=-(size.height - _BOTTOM) / 2,
             y=13,
             transform="rotate(-90)",
             class_="axis middle",
         ),
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        class_="chart",
+        viewBox=f"0 0 {size.width} {size.height}",
+        class_=f"chart{size.style}",
         role="img",
-        style="min-width:520px",
     )
 
 
@@ -115,18 +127,20 @@ def _band(looks: Sequence[Json], x: Scale, y: Scale) -> str:
     return "M" + " L".join([*upper, *lower]) + " Z"
 
 
-def _grid(low: float, high: float, end: int, x: Scale, y: Scale) -> list[Markup]:
+def _grid(low: float, high: float, end: int, x: Scale, y: Scale, size: Size) -> list[Markup]:
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if (high - low) / step <= 8)
     found: list[Markup] = []
     for i in range(round(1 / step) + 1):
         share = i * step
         if low <= share <= high:
-            found.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(share), y2=y(share), class_="grid"))
+            found.append(element("line", x1=_LEFT, x2=size.width - _RIGHT, y1=y(share), y2=y(share), class_="grid"))
             found.append(element("text", _percent(share), x=_LEFT - 6, y=y(share) + 4, class_="tick end"))
-    each = _round(end / _TICKS)
+    each = _round(end / size.ticks)
     for n in range(0, end + 1, each):
-        found.append(element("line", x1=x(n), x2=x(n), y1=_HEIGHT - _BOTTOM, y2=_HEIGHT - _BOTTOM + 4, class_="grid"))
-        found.append(element("text", n, x=x(n), y=_HEIGHT - _BOTTOM + 17, class_="tick middle"))
+        found.append(
+            element("line", x1=x(n), x2=x(n), y1=size.height - _BOTTOM, y2=size.height - _BOTTOM + 4, class_="grid")
+        )
+        found.append(element("text", n, x=x(n), y=size.height - _BOTTOM + 17, class_="tick middle"))
     return found
 
 

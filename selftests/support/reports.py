@@ -79,7 +79,7 @@ def full_record() -> RunRecord:
     record.measurements = [measured(even), measured(lambda i: Answer("mesh1", status=503 if i % 3 == 0 else 200))]
     record.steps = [(0.5, "mesh1", "control plane: applying"), (2.5, "mesh1", "control plane: Ready")]
     record.peers = [PeerState(1.0, "mesh1", False, False), PeerState(3.0, "mesh1", True, True)]
-    record.diagnosis = {
+    diagnosis: dict[str, Any] = {
         "state": "broken",
         "cause": "weights-differ",
         "side": "mesh2",
@@ -87,7 +87,18 @@ def full_record() -> RunRecord:
         "remedy": "Set them.",
         "seconds": 1.0,
         "links": [{"name": "API", "side": "both", "state": "unknown", "looked_at": "/version", "seen": "Forbidden"}],
+        "after": "FED-003",
+        "also": [
+            {
+                "after": "SPLIT-001",
+                "cause": "backend-down",
+                "side": "mesh1",
+                "sentence": "No pod.",
+                "remedy": "Start it.",
+            }
+        ],
     }
+    record.diagnosis = {**diagnosis, "walks": [{**diagnosis, "after": "SPLIT-001"}]}
     times = {"first": "2026-01-01T00:00:03.000Z", "last": "2026-01-01T00:01:07.000Z"}
     record.evidence = [
         {"file": "evidence/mesh1/peer.yaml", "what": "peer", "mesh": "mesh1", "bytes": 12},
