@@ -34,6 +34,7 @@ from harness.waiting import Deadline, WaitTimeout, pause
 T = TypeVar("T")
 FIELD_MANAGER = "ossm-federation-conformance"
 _WATCH_SECONDS = 60.0  # how long one watch is asked to live; it is renewed from where it ended
+_ROUNDING = 2.0  # seconds: a Date header has whole ones, and takes its time
 
 
 class Cluster:
@@ -304,6 +305,11 @@ class Cluster:
         """Seconds the API server's clock is ahead of ours, to about a second."""
         self.version()
         return self._transport.clock_offset
+
+    def its_time(self, moment: datetime) -> datetime:
+        """A moment by this machine's clock, as the cluster's has it: the same where they differ by no more than 2 s."""
+        offset = self._transport.clock_offset
+        return moment + timedelta(seconds=offset) if abs(offset) > _ROUNDING else moment
 
     def now(self) -> datetime:
         """The time of the API server, by its last answer, to about a second; UTC."""

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from harness.diagnosis import State, diagnose
+from harness.evidence import collect
+from selftests.support.diagnosed import Meshes, meshes
+from selftests.support.skewed import skewed
 from selftests.test_options import pytest_run
 
+__all__ = ["meshes"]
+SKEWS = pytest.mark.parametrize("skew", [900, -900], ids=["ahead", "behind"])
 
-@pytest.mark.parametrize("skew", [900, -900], ids=["ahead", "behind"])
+
+@SKEWS
 def test_a_healthy_federation_is_healthy_by_whatever_clock_it_is_looked_at(skew):
     chosen = ["tests/test_install.py", "tests/test_federation.py", "-k", "root or identity or watch"]
     done = pytest_run("-p", "selftests.support.skewed", *chosen, SKEW=str(skew))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@SKEWS
+def test_the_diagnosis_finds_its_own_lines_by_whatever_clock_it_asks(meshes: Meshes, skew):
+    with skewed(skew):
+        found = diagnose(meshes.clusters)
+    assert [str(link) for link in found.links if link.state is not State.OK] == []
+
+
+def test_evidence_is_of_the_time_meant_by_whatever_clock_it_is_meant(meshes: Meshes, tmp_path):
+    diagnose(meshes.clusters)
+    with skewed(900):
+        for cluster in meshes.clusters.values():
+            cluster.version()
+        since = datetime.now(UTC) + timedelta(seconds=900) - timedelta(minutes=5)
+        index = collect(meshes.clusters, since, tmp_path / "evidence")
+    logs = [file for file in index.to_dict()["files"] if file["file"].startswith("mesh2/logs/istio-ingressgateway")]
+    assert logs
+    assert all(file["bytes"] for file in logs)

@@ -148,15 +148,19 @@ class PathLook:
 
     def mongodb_calls(self, mesh: MeshFacts) -> list[AccessLine]:
         """Connections to mongodb that ended since this began, as the ratings sidecars of a mesh logged them."""
-        return self._to_mongodb(f"ratings {mesh.names.name}")
+        return self._to_mongodb(mesh, f"ratings {mesh.names.name}")
 
     def mongodb_served(self) -> list[AccessLine]:
         """The same as the sidecar of mesh1's mongodb logged them on their way in."""
-        return self._to_mongodb("mongodb")
+        return self._to_mongodb(self.facts.mesh1, "mongodb")
 
-    def _to_mongodb(self, who: str) -> list[AccessLine]:
-        lines = [line for line in self._lines[who].result() if not line.is_http and line.start_time >= self.begin]
+    def _to_mongodb(self, mesh: MeshFacts, who: str) -> list[AccessLine]:
+        lines = [line for line in self._since_begin(mesh, who) if not line.is_http]
         return [line for line in lines if line.downstream_local_address.endswith(f":{MONGODB_PORT}")]
+
+    def _since_begin(self, mesh: MeshFacts, who: str) -> list[AccessLine]:
+        begin = mesh.cluster.its_time(self.begin)
+        return [line for line in self._lines[who].result() if line.start_time >= begin]
 
     def open_to_mongodb(self) -> int:
         """Connections to mongodb that mesh1's ingress gateway and ratings still had open when all was answered."""
@@ -172,8 +176,7 @@ class PathLook:
 
     def gateway_lines(self, mesh: MeshFacts, direction: str) -> list[AccessLine]:
         """Lines of a federation gateway since this diagnosis began: connections by TCP, discovery by HTTP."""
-        lines = self._lines[f"{direction} {mesh.names.name}"].result()
-        return [line for line in lines if line.start_time >= self.begin]
+        return self._since_begin(mesh, f"{direction} {mesh.names.name}")
 
     def discovery_lines(self, mesh: MeshFacts, direction: str = "egress") -> list[AccessLine]:
         """Discovery requests that left a mesh in the last minutes, or came in by its `ingress`, oldest first."""
@@ -230,7 +233,8 @@ class PathLook:
 
     def _read_one(self, proxy: Proxy) -> list[AccessLine]:
         proxy.write_logs()
-        with proxy.cluster.logs(proxy.namespace, proxy.pod, proxy.container, since=self.begin - _BEFORE) as stream:
+        since = proxy.cluster.its_time(self.begin) - _BEFORE
+        with proxy.cluster.logs(proxy.namespace, proxy.pod, proxy.container, since=since) as stream:
             return [line for text in stream if (line := parse_access_line(text))]
 
 

@@ -114,9 +114,9 @@ def _gathered(
         store.write("ledger.yaml", "probes: accounts, and those that failed", "both", as_yaml(ledger_of(measured)))
     with ThreadPoolExecutor(32, thread_name_prefix="evidence") as pool:
         tasks = [
-            pool.submit(_Gatherer(names, clusters[names.name], since, store, pool, name).run)
+            pool.submit(_Gatherer(names, cluster, cluster.its_time(since), store, pool, name).run)
             for names in (MESH1, MESH2)
-            if names.name in clusters
+            if (cluster := clusters.get(names.name))
         ]
         for task in tasks:
             task.result()

@@ -1,28 +1,42 @@
-"""A plugin of pytest: the suite takes this machine to be SKEW seconds (from the environment) ahead of what it is.
+"""The suite takes this machine to be some seconds ahead of what it is; clusters have the true time.
 
-Clusters are not touched: their processes have the true time.
+As a plugin of pytest: by SKEW seconds, from the environment, as soon as all modules of the suite are there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 
-_SKEW = float(os.environ["SKEW"])
-_true_time = time.time
+_OURS = ("harness", "fixtures")
 
 
-class _Skewed(datetime):
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-        return datetime.now(tz) + timedelta(seconds=_SKEW)
+@contextlib.contextmanager
+def skewed(seconds: float) -> Iterator[None]:
+    """Within this block the suite's clock is ahead; for modules that are loaded already."""
+
+    class Skewed(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=seconds)
+
+    true_time = time.time
+    loaded = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] in _OURS]
+    changed = [module for module in loaded if getattr(module, "datetime", None) is datetime]
+    time.time = lambda: true_time() + seconds
+    for module in changed:
+        module.datetime = Skewed  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        time.time = true_time
+        for module in changed:
+            module.datetime = datetime  # type: ignore[attr-defined]
 
 
 def pytest_collection_finish() -> None:
-    """By now all modules of the suite are there."""
-    time.time = lambda: _true_time() + _SKEW
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in ("harness", "fixtures") and getattr(module, "datetime", None) is datetime:
-            module.datetime = _Skewed  # type: ignore[attr-defined]
+    skewed(float(os.environ["SKEW"])).__enter__()
