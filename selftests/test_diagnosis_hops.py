@@ -407,8 +407,8 @@ def test_the_first_broken_link_is_the_cause_and_unknown_is_not_ok(states: str, s
     links = {
         "ok": look.ok("fine"),
         "unknown": look.unknown("not allowed"),
-        "broken": look.broken("istiod-down", "no pod", istiod="istiod-x"),
-        "broken-later": look.broken("gateway-down", "no pod", gateway="y"),
+        "broken": look.broken("istiod-down", "no pod", istiod="istiod-x", detail="quota"),
+        "broken-later": look.broken("gateway-down", "no pod", gateway="y", detail="quota"),
     }
     found = Diagnosis(tuple(links[name] for name in states.split()))
     assert (found.state, found.cause) == (state, cause)

@@ -13,6 +13,7 @@ from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import STDOUT, PathLook
 from harness.diagnosis.policies import denied_by, network_policies, plaintext_of, plaintext_to
 from harness.diagnosis.routes import SPLIT, imported, imports_of
+from harness.diagnosis.starts import why_not_ready
 from harness.diagnosis.stops import Stop, flags
 from harness.envoy import AccessLine
 from harness.transport import ClusterError, Object
@@ -149,13 +150,15 @@ def _egress_detail(facts: Facts, stop: Stop) -> str:
 
 def _about_backend(mesh: MeshFacts, stop: Stop) -> dict[str, str]:
     """What a cause says of a workload of `mesh` that a proxy did not get to, or was not let through to."""
-    detail = stop.detail
-    if stop.cause == "backend-without-tls":
+    detail, service = stop.detail, stop.about.split(".")[0]
+    if stop.cause == "backend-down":
+        detail = f"{stop.detail}; {why_not_ready(mesh, mesh.app, {'app': service})}"
+    elif stop.cause == "backend-without-tls":
         pods = [pod for pod in mesh.all(kinds.POD, mesh.app) if _at(pod, stop.about)]
         detail = f"{stop.detail}; {plaintext_of(mesh, pods)}"
     elif stop.cause == "gateway-denies":
         detail = denied_by(stop.detail)
-    return {"address": stop.about, "detail": detail, "service": stop.about.split(".")[0] or "A service"}
+    return {"address": stop.about, "detail": detail, "service": service or "A service"}
 
 
 def _at(pod: Object, address: str) -> bool:

@@ -150,8 +150,12 @@ class MeshFacts:
         ]
         return sorted(found, key=lambda pod: pod["metadata"]["name"])
 
+    @property
+    def istiod_labels(self) -> Mapping[str, str]:
+        return {"app": "istiod", "istio.io/rev": self.names.control_plane}
+
     def istiod_pods(self) -> Objects:
-        return self.running(self.system, {"app": "istiod", "istio.io/rev": self.names.control_plane})
+        return self.running(self.system, self.istiod_labels)
 
     def gateway_pods(self, gateway: str) -> Objects:
         """Running pods of a gateway that its Service selects; [] where there is no such Service."""

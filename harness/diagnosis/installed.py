@@ -9,6 +9,7 @@ from harness import kinds
 from harness.cluster import Cluster
 from harness.diagnosis.facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
+from harness.diagnosis.starts import why_not_ready
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
 from harness.status import ControlPlaneStatus, MemberRollStatus, condition_true
 from harness.transport import ClusterError, Forbidden, NotFound, Object, Unauthorized, Unreachable
@@ -61,8 +62,8 @@ def control_plane(facts: Facts, mesh: MeshFacts) -> Link:
         return _no_control_plane(look, facts, mesh)
     pods = [pod for pod in mesh.istiod_pods() if condition_true(pod, "Ready")]
     if not pods:
-        seen = f"no ready pod of {mesh.names.istiod}"
-        return look.broken("istiod-down", seen, istiod=mesh.names.istiod)
+        why = why_not_ready(mesh, mesh.system, mesh.istiod_labels)
+        return look.broken("istiod-down", f"no ready pod: {why}", istiod=mesh.names.istiod, detail=why)
     if not status.is_ready and not (status.unready and set(status.unready) <= set(mesh.names.gateways)):
         return look.broken("control-plane-not-ready", str(status), name=name, detail=status)
     return look.ok(f"{status}, {len(pods)} istiod")
@@ -142,7 +143,8 @@ def gateways(mesh: MeshFacts) -> Link:
             return look.broken("gateway-selects-others", f"{name} also selects {pods}", gateway=name, pods=pods)
         ready = [pod for pod in mesh.gateway_pods(name) if condition_true(pod, "Ready")]
         if not ready:
-            return look.broken("gateway-down", f"{name}: no ready pod", gateway=name)
+            why = why_not_ready(mesh, mesh.system, service["spec"].get("selector") or {})
+            return look.broken("gateway-down", f"{name}: no ready pod: {why}", gateway=name, detail=why)
         seen.append(f"{name}: {len(ready)} ready")
     # Two peers at one egress gateway get along.
     if others := [obj["metadata"]["name"] for obj in mesh.all(kinds.PEER) if _shares_ingress(mesh, obj)]:

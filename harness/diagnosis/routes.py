@@ -8,6 +8,7 @@ from harness import kinds
 from harness.diagnosis.facts import MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import PathLook, has_sidecar
+from harness.diagnosis.starts import why_not_ready
 from harness.envoy import ClusterName, route_weights
 from harness.mesh import SERVICE_PORT
 from harness.peering import CLUSTER_DOMAIN
@@ -25,7 +26,8 @@ def client(mesh: MeshFacts, path: PathLook) -> Link:
     look = Look("client sidecar", mesh.names.name, "reviews v3: containers, clusters and endpoints of its proxy")
     pods = mesh.app_pods("reviews", "v3")
     if not pods:
-        return look.broken("backend-down", "no pod of reviews v3 runs", service="reviews v3")
+        why = why_not_ready(mesh, mesh.app, {"app": "reviews", "version": "v3"})
+        return look.broken("backend-down", f"no pod of reviews v3 runs: {why}", service="reviews v3", detail=why)
     for pod in pods:
         if not has_sidecar(pod):
             return no_sidecar(look, pod)

@@ -13,6 +13,7 @@ from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import STDOUT, PathLook, has_sidecar
 from harness.diagnosis.policies import denial_at
 from harness.diagnosis.routes import imported, local, no_sidecar
+from harness.diagnosis.starts import why_not_ready
 from harness.diagnosis.stops import denial, unanswered
 from harness.peering import SHARED
 from harness.probe import Page
@@ -34,7 +35,8 @@ def workloads(mesh: MeshFacts) -> Link:
             if not has_sidecar(pod):
                 return no_sidecar(look, pod)
         if not ready or not any(condition_true(pod, "Ready") for pod in pods):
-            return look.broken("backend-down", f"{app}: no ready endpoint", service=app)
+            why = why_not_ready(mesh, mesh.app, {"app": app})
+            return look.broken("backend-down", f"{app}: no ready endpoint: {why}", service=app, detail=why)
         seen.append(f"{app} {ready}")
     return look.ok(f"ready endpoints: {', '.join(seen)}")
 

@@ -35,8 +35,8 @@ CAUSES: dict[str, Cause] = {
         "See its conditions and readiness.components, and the events and pods of the components it waits for.",
     ),
     "istiod-down": Cause(
-        "No pod of {istiod} runs in {mesh}: its statuses are frozen and its proxies get no changes.",
-        "Scale Deployment {istiod} up and see why its pods do not start (events, image, quota).",
+        "No pod of {istiod} is ready in {mesh} ({detail}): its statuses are frozen and its proxies get no changes.",
+        "Have Deployment {istiod} run: scale it up, or mend what keeps its pods from starting (see their events).",
     ),
     "namespace-not-member": Cause(
         "Namespace {namespace} is not a configured member of {mesh}: {detail}.",
@@ -64,8 +64,8 @@ CAUSES: dict[str, Cause] = {
         "Give the gateway both ports, 8188 (discovery) and 15443 (tls), in the ServiceMeshControlPlane.",
     ),
     "gateway-down": Cause(
-        "Gateway {gateway} of {mesh} has no ready pod.",
-        "Scale Deployment {gateway} up and see why its pods do not start (events, image, quota).",
+        "Gateway {gateway} of {mesh} has no ready pod: {detail}.",
+        "Have Deployment {gateway} run: scale it up, or mend what keeps its pods from starting (see their events).",
     ),
     "gateway-selects-others": Cause(
         "Service {gateway} of {mesh} also selects pods of other gateways ({pods}): some connections go astray.",

@@ -98,7 +98,8 @@ CAUSES: dict[str, Cause] = {
         "Wait for the next resync of {peer}, and compare both service sets.",
     ),
     "backend-down": Cause(
-        "{service} of {mesh} has no ready pod.", "See its Deployments, pods and events; federation is not to blame."
+        "{service} of {mesh} has no ready pod: {detail}.",
+        "See its Deployments, pods and events; federation is not to blame.",
     ),
     "backend-unreachable": Cause(
         "{proxy} of {mesh} makes no connection to {address}: {detail}.",
