@@ -141,9 +141,10 @@ def test_what_the_failing_test_asked_of_the_split_counts(tmp_path: Path) -> None
 def test_a_later_failure_is_explained_too_and_what_it_measured_is_evidence(tmp_path: Path) -> None:
     run = Run(tmp_path, FAILS_TWICE, "--split-margin", "20")
     said, found = run.done.stdout, run.content["diagnosis"]
-    first, second = said.index("after test_fails_first failed:"), said.index("after SPLIT-001 failed:")
-    assert "cause: none" in said[first:second]
-    assert "[weights-differ]" in said[second:]
+    first, second = said.find("after test_fails_first failed:"), said.find("after SPLIT-001 failed:")
+    assert 0 < first < second, said
+    assert "cause: none" in said[first:second], said
+    assert "[weights-differ]" in said[second:], said
     assert (found["cause"], found["after"]) == ("weights-differ", "SPLIT-001")
     assert [(walk["cause"], walk["after"]) for walk in found["walks"]] == [("", "test_fails_first")]
     assert found["sentence"] in (run.report / "index.html").read_text()

@@ -14,6 +14,7 @@ from harness.entry import productpage_entry
 from harness.envoy import AccessLine, Endpoint, Json, Proxy, access_log_paths, parse_access_line
 from harness.peering import CLUSTER_DOMAIN
 from harness.probe import Page, Probe, ProbeClient
+from harness.status import condition_true
 from harness.transport import ClusterError, NotFound, Object, Objects
 from harness.waiting import WaitTimeout, wait_for
 
@@ -25,7 +26,8 @@ _LOG_SECONDS = 2.0  # for a line that was written to get to where logs are read
 _BEFORE = timedelta(minutes=3)  # a failing watch is retried within 60 s
 _IMPORTED = "-imports.local"
 STDOUT = "/dev/stdout"
-MONGODB_PORT = 27017
+_RATINGS_PORT, MONGODB_PORT = 9080, 27017
+_HEARING_SECONDS = 10.0
 
 
 class PathLook:
@@ -126,6 +128,10 @@ class PathLook:
         return self._probes.result()
 
     def _send(self) -> list[Probe]:
+        # Proxies hear of a pod after it is ready: right after an installation that is no fault yet.
+        with contextlib.suppress(ClusterError, WaitTimeout):
+            patience = min(_HEARING_SECONDS, self.facts.mesh2.bounds().programmed)
+            wait_for("proxies to know the pods that are ready", self._hearing, patience)
         mesh2, found = self.facts.mesh2, list[Probe]()
         with contextlib.ExitStack() as stack:
             entry = productpage_entry(mesh2.cluster, mesh2.names, stack)
@@ -133,6 +139,23 @@ class PathLook:
             with ProbeClient(url, self.run, found.append, REQUESTS, _CONCURRENCY, seconds) as client:
                 client.wait()
         return found
+
+    def _hearing(self) -> tuple[bool | None, str]:
+        """Whether who calls ratings and mongodb in their own mesh has an endpoint of them, where they are ready."""
+        mesh1, mesh2 = self.facts.mesh1, self.facts.mesh2
+        ingress, reviews = self._of_gateway(mesh1, "ingress", Proxy.endpoints), self._of_reviews(Proxy.endpoints)
+        calls = [(mesh1, "ratings", _RATINGS_PORT, ingress), (mesh2, "ratings", _RATINGS_PORT, reviews)]
+        for pod in filter(has_sidecar, mesh1.app_pods("ratings")):
+            known = Proxy(mesh1.cluster, mesh1.app, pod["metadata"]["name"]).endpoints()
+            calls.append((mesh1, "mongodb", MONGODB_PORT, known))
+        calls.append((mesh1, "mongodb", MONGODB_PORT, ingress))
+        deaf = []
+        for mesh, service, port, known in calls:
+            ends = known.get(f"outbound|{port}||{service}.{mesh.app}.svc.{CLUSTER_DOMAIN}", ())
+            ready = any(condition_true(pod, "Ready") for pod in mesh.app_pods(service))
+            if ready and not any(end.healthy for end in ends):
+                deaf.append(f"{service} of {mesh.names.name}")
+        return not deaf or None, ", ".join(deaf)
 
     def calls(self) -> list[AccessLine]:
         """Ratings calls of this diagnosis' requests, as reviews-v3's sidecar logged them."""
