@@ -14,7 +14,7 @@ _TESTED = ("conftest.py", "fixtures", "harness", "lab", "manifests", "tests")
 
 @dataclass(frozen=True)
 class Code:
-    """A commit, '' where none is known, and whether the files were those of that commit."""
+    """A commit, '' where none is known, and whether suite and lab were those of that commit."""
 
     commit: str
     clean: bool
@@ -25,7 +25,7 @@ class Code:
         """The project as it was when this was first asked for: a run that takes half an hour is of one version."""
         try:
             commit = _git("rev-parse", "HEAD").strip()
-            return cls(commit, not _git("status", "--porcelain").strip())
+            return cls(commit, not _git("status", "--porcelain", "--", *_TESTED).strip())
         except (OSError, subprocess.CalledProcessError):
             return cls("", False)
 

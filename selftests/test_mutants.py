@@ -81,6 +81,11 @@ def test_a_commit_that_leaves_suite_and_lab_alone_is_the_same_code(monkeypatch, 
     assert first != documents
     assert first.same_as(documents)
     assert not documents.same_as(changed)
+    for file, clean in (("docs/faults.md", True), ("harness/split.py", False)):
+        (tmp_path / file).write_text("4")
+        Code.now.cache_clear()
+        assert Code.now().clean is clean
+    Code.now.cache_clear()
 
 
 @pytest.mark.parametrize(
