@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 
 _OURS = ("harness", "fixtures")
+_session = contextlib.ExitStack()  # a block that nobody holds would be over at once
 
 
 @contextlib.contextmanager
@@ -39,4 +40,8 @@ def skewed(seconds: float) -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    skewed(float(os.environ["SKEW"])).__enter__()
+    _session.enter_context(skewed(float(os.environ["SKEW"])))
+
+
+def pytest_unconfigure() -> None:
+    _session.close()
