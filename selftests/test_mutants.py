@@ -62,12 +62,15 @@ def test_what_came_of_a_run_is_kept_and_found_again(tmp_path):
     assert Outcome.load(tmp_path) is None
 
 
-def test_a_commit_that_leaves_suite_and_lab_alone_is_the_same_code(monkeypatch, tmp_path):
+@pytest.fixture
+def committed(monkeypatch, tmp_path):
+    """Commits a file, by name and text, in a project of its own: the Code of that commit."""
+
     def git(*arguments: str) -> str:
         who = ("-c", "user.name=n", "-c", "user.email=e")
         return subprocess.run(["git", *who, *arguments], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
 
-    def committed(file: str, text: str) -> Code:
+    def commit(file: str, text: str) -> Code:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
         git("add", "-A")
@@ -76,16 +79,24 @@ def test_a_commit_that_leaves_suite_and_lab_alone_is_the_same_code(monkeypatch, 
 
     monkeypatch.setattr("mutants.code._ROOT", tmp_path)
     git("init")
+    Code.now.cache_clear()
+    yield commit
+    Code.now.cache_clear()
+
+
+def test_a_commit_that_leaves_suite_and_lab_alone_is_the_same_code(committed):
     first, documents = committed("harness/split.py", "1"), committed("docs/faults.md", "2")
     changed = committed("harness/split.py", "3")
     assert first != documents
     assert first.same_as(documents)
     assert not documents.same_as(changed)
-    for file, clean in (("docs/faults.md", True), ("harness/split.py", False)):
-        (tmp_path / file).write_text("4")
-        Code.now.cache_clear()
-        assert Code.now().clean is clean
-    Code.now.cache_clear()
+
+
+@pytest.mark.parametrize(("file", "clean"), [("docs/faults.md", True), ("harness/split.py", False)])
+def test_only_changes_of_suite_and_lab_are_changes(committed, tmp_path, file, clean):
+    committed(file, "1")
+    (tmp_path / file).write_text("2")
+    assert Code.now().clean is clean
 
 
 @pytest.mark.parametrize(

@@ -114,13 +114,12 @@ def test_a_terminal_tells_of_a_long_wait_that_has_no_line_to_be_shown_on(monkeyp
     progress = Progress(stream, live=True)
     progress.step("mesh1", "shown")
     progress.settle()
-    for round_ in ("first", "second"):
+    lines = {what: f"mesh1  still waiting for {what}, since 0 s" for what in ("first", "second")}
+    for what, line in lines.items():
         stream.write("dots")
-        with progress.waiting("mesh1", round_):
-            told = f"mesh1  still waiting for {round_}, since 0 s"
-            wait_for(told, lambda told=told: (told in screen(stream.getvalue()) or None, stream.getvalue()), 10)
-    first, second = (f"mesh1  still waiting for {round_}, since 0 s" for round_ in ("first", "second"))
-    assert screen(stream.getvalue()) == ["mesh1  shown", "dots", first, "dots", second]
+        with progress.waiting("mesh1", what):
+            wait_for(what, lambda line=line: (line in screen(stream.getvalue()) or None, stream.getvalue()), 10)
+    assert screen(stream.getvalue()) == ["mesh1  shown", "dots", lines["first"], "dots", lines["second"]]
 
 
 def test_a_short_wait_leaves_no_line(monkeypatch):

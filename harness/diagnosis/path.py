@@ -27,7 +27,7 @@ _BEFORE = timedelta(minutes=3)  # a failing watch is retried within 60 s
 _IMPORTED = "-imports.local"
 STDOUT = "/dev/stdout"
 _RATINGS_PORT, MONGODB_PORT = 9080, 27017
-_HEARING_SECONDS = 10.0
+_HEARING_SECONDS = 10.0  # for istiod to tell a proxy of a pod that is ready
 
 
 class PathLook:
