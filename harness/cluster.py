@@ -34,7 +34,8 @@ from harness.waiting import Deadline, WaitTimeout, pause
 T = TypeVar("T")
 FIELD_MANAGER = "ossm-federation-conformance"
 _WATCH_SECONDS = 60.0  # how long one watch is asked to live; it is renewed from where it ended
-_ROUNDING = 2.0  # seconds: a Date header has whole ones, and takes its time
+_STALE = 1.0  # seconds: the Date of an answer may have been kept for as long on its way
+_EXACT, _EXACT_WITHIN, _EXACT_PAUSE = 0.2, 1.5, 0.05  # seconds: answers spread over a second tell its fraction
 
 
 class Cluster:
@@ -302,18 +303,30 @@ class Cluster:
             self._transport.request("GET", NAMESPACE.path(None, "kube-system"), prompt=True)
 
     def clock_offset(self) -> float:
-        """Seconds the API server's clock is ahead of ours, to about a second."""
+        """Seconds the API server's clock is ahead of ours: to half a second, better after some answers."""
         self.version()
-        return self._transport.clock_offset
+        return self._transport.clock.offset
 
     def its_time(self, moment: datetime) -> datetime:
-        """A moment by this machine's clock, as the cluster's has it: the same where they differ by no more than 2 s."""
-        offset = self._transport.clock_offset
-        return moment + timedelta(seconds=offset) if abs(offset) > _ROUNDING else moment
+        """A moment by this machine's clock, as the cluster's has it: the same where they differ by no more than 1 s."""
+        offset = self._transport.clock.offset
+        return moment + timedelta(seconds=offset) if abs(offset) > _STALE else moment
+
+    def compare_clocks(self) -> None:
+        """Asks until `its_time` is right to a tenth of a second, where the clocks differ; for 1.5 s at most.
+
+        Raises ClusterError.
+        """
+        deadline, clock = Deadline(_EXACT_WITHIN), self._transport.clock
+        while not deadline.passed:
+            self._transport.request("GET", "/version", prompt=True)
+            if abs(clock.offset) < _STALE / 2 or clock.width < _EXACT:
+                break
+            pause(_EXACT_PAUSE, self.cancelled)
 
     def now(self) -> datetime:
-        """The time of the API server, by its last answer, to about a second; UTC."""
-        return datetime.now(UTC) + timedelta(seconds=self._transport.clock_offset)
+        """The time of the API server, by its answers; UTC."""
+        return datetime.now(UTC) + timedelta(seconds=self._transport.clock.offset)
 
     def allowed(self, verb: str, kind: Kind, subresource: str = "", namespace: str = "") -> bool:
         """Whether this user may do something, by SelfSubjectAccessReview; everywhere without `namespace`."""

@@ -25,6 +25,7 @@ import urllib3
 from kubernetes.client import ApiClient, Configuration
 
 from harness import credentials
+from harness.clock import ServerClock
 from harness.redact import redacted_text
 from harness.waiting import Cancelled, Deadline, pause
 
@@ -128,7 +129,7 @@ class Transport:
     """One authenticated way to one API server. Thread-safe.
 
     mesh: name used in every error; patience: for how many seconds a request that is safe to repeat is repeated;
-    clock_offset: seconds the server's clock is ahead of ours, as of its last answer (it tells whole seconds).
+    clock: how far the server's is ahead of ours, by its answers.
     Raises KubeconfigError where the file or the context cannot be used.
     """
 
@@ -140,7 +141,7 @@ class Transport:
         self._open: set[urllib3.BaseHTTPResponse] = set()
         self._asked: dict[Future[Any], bool] = {}
         self.cancelled = threading.Event()
-        self.clock_offset = 0.0
+        self.clock = ServerClock()
         self._client = self._load()
 
     def _load(self) -> ApiClient:
@@ -371,7 +372,7 @@ class Transport:
         client, headers = self._client, self.headers()
         if body is not None:
             headers["content-type"] = content_type
-        query = f"?{urlencode(params)}" if params else ""
+        query, asked = f"?{urlencode(params)}" if params else "", time.time()
         try:
             response = client.rest_client.pool_manager.request(
                 method,
@@ -382,15 +383,15 @@ class Transport:
                 preload_content=False,
                 retries=False,
             )
-            self._read_clock(response)
+            self._read_clock(response, asked)
             return response
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unreachable(method, path, error) from error
 
-    def _read_clock(self, response: urllib3.BaseHTTPResponse) -> None:
+    def _read_clock(self, response: urllib3.BaseHTTPResponse, asked: float) -> None:
         with contextlib.suppress(KeyError, ValueError, TypeError):
             told = parsedate_to_datetime(response.headers["date"])
-            self.clock_offset = told.timestamp() - time.time()
+            self.clock.heard(told.timestamp(), asked, time.time())
 
     def _content(self, method: str, path: str, response: urllib3.BaseHTTPResponse) -> bytes:
         try:

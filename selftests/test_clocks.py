@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from harness.cluster import Cluster
 from harness.diagnosis import State, diagnose
 from harness.evidence import collect
 from selftests.support.diagnosed import Meshes, meshes
@@ -28,6 +30,14 @@ def test_the_diagnosis_finds_its_own_lines_by_whatever_clock_it_asks(meshes: Mes
     with skewed(skew):
         found = diagnose(meshes.clusters)
     assert [str(link) for link in found.links if link.state is not State.OK] == []
+
+
+@SKEWS
+def test_clocks_that_differ_are_compared_to_a_tenth_of_a_second(meshes: Meshes, skew):
+    now = datetime.now(UTC)
+    with skewed(skew), closing(Cluster("mesh1", meshes.clusters["mesh1"].kubeconfig)) as fresh:
+        fresh.compare_clocks()
+        assert abs(fresh.its_time(now + timedelta(seconds=skew)) - now) <= timedelta(seconds=0.1)
 
 
 def test_evidence_is_of_the_time_meant_by_whatever_clock_it_is_meant(meshes: Meshes, tmp_path):

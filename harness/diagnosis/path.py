@@ -38,6 +38,7 @@ class PathLook:
         self.run = f"diagnosis-{secrets.token_hex(3)}"
         self.begin = datetime.now(UTC)
         mesh2 = facts.mesh2
+        self._clocks = {mesh.names.name: pool.submit(mesh.cluster.compare_clocks) for mesh in facts.meshes}
         self._routes = pool.submit(self._of_reviews, lambda proxy: proxy.config_dump("dynamic_route_configs"))
         self._endpoints = pool.submit(self._of_reviews, Proxy.endpoints)
         self._egress = pool.submit(self._of_gateway, mesh2, "egress", Proxy.endpoints)
@@ -182,6 +183,8 @@ class PathLook:
         return [line for line in lines if line.downstream_local_address.endswith(f":{MONGODB_PORT}")]
 
     def _since_begin(self, mesh: MeshFacts, who: str) -> list[AccessLine]:
+        with contextlib.suppress(ClusterError):
+            self._clocks[mesh.names.name].result()
         begin = mesh.cluster.its_time(self.begin)
         return [line for line in self._lines[who].result() if line.start_time >= begin]
 
