@@ -65,6 +65,7 @@ class RecordedApi:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # an answer in one packet: the second of two would wait for the first's acknowledgement
 
             def serve(self) -> None:
                 raw = self.rfile.read(int(self.headers.get("content-length", 0)))

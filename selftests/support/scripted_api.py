@@ -43,6 +43,7 @@ class ScriptedApi:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # headers and body in one packet
 
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("content-length", 0)))
