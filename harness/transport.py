@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import random
+import re
 import ssl
 import threading
 import time
@@ -35,6 +36,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
 RETRY_SECONDS = 30.0  # patience with an API server that restarts or is overloaded
+GONE_SECONDS = 3.0  # patience, and time for a try, once all of that was in vain: until the server answers again
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 # Server-side apply answers 500 to an object that does not fit its schema; asking again would not help.
 _WRONG_OBJECT = b"failed to create typed patch object"
@@ -120,6 +122,8 @@ class ServerError(ClusterError):
     """The API server kept failing (5xx, 429) for as long as the request was repeated."""
 
 
+_CONNECTION = re.compile(r"^HTTPS?Connection(Pool)?\(host='[^']*', port=[^)]*\): ")
+
 # Takes an error that is passed over while something is tried again, and None when that has succeeded.
 Told = Callable[[ClusterError | None], object]
 _BY_STATUS = {400: Invalid, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
@@ -142,6 +146,7 @@ class Transport:
         self._asked: dict[Future[Any], bool] = {}
         self.cancelled = threading.Event()
         self.clock = ServerClock()
+        self._gone = False
         self._client = self._load()
 
     def _load(self) -> ApiClient:
@@ -221,9 +226,7 @@ class Transport:
         """
 
         def ask() -> urllib3.BaseHTTPResponse:
-            response = self._send(
-                "GET", path, params, None, "", urllib3.Timeout(connect=CONNECT_SECONDS, read=read_timeout)
-            )
+            response = self._send("GET", path, params, None, "", self._timeout(read_timeout))
             if response.status >= 400:
                 raise self._refusal("GET", path, response)
             return response
@@ -262,8 +265,7 @@ class Transport:
         repeat = method != "POST" if repeat is None else repeat
 
         def ask() -> bytes:
-            timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
-            response = self._send(method, path, params or {}, body, content_type, timeout)
+            response = self._send(method, path, params or {}, body, content_type, self._timeout(READ_SECONDS))
             if response.status >= 400:
                 raise self._refusal(method, path, response)
             return self._content(method, path, response)
@@ -335,16 +337,20 @@ class Transport:
         """What `attempt` gives, tried again after each error that `again` says yes to, as long as the patience lasts.
 
         At the server's Retry-After where it gives one; `within`: seconds, where there is less time than the patience.
+        A server with which all patience was in vain gets little of it until it answers again, so that the end of a run
+        does not wait for it once for each thing it has to remove.
         After a refused token (401) the kubeconfig is read again, once. `cancelled`: of whom this is done for, if that
         began earlier; `told` of each error that is passed over, and of None when that is over. Raises the last one, or
         Cancelled.
         """
-        deadline = Deadline(self.patience if within is None else min(self.patience, within))
+        patience = min(self.patience, GONE_SECONDS) if self._gone else self.patience
+        deadline = Deadline(patience if within is None else min(self.patience, within))
         cancelled, renewed, tries = cancelled or self.cancelled, False, 0
         while True:
             tries += 1
             try:
                 found = attempt()
+                self._gone = False
                 if tries > 1:
                     told(None)
                 return found
@@ -355,11 +361,18 @@ class Transport:
                 self._renew()
             except ClusterError as error:
                 if deadline.passed or not again(error):
+                    in_vain = deadline.passed and within is None
+                    self._gone = passes_by(error) and (in_vain or self._gone)
                     raise
                 wait = min(0.1 * 2**tries, 5.0) * random.uniform(0.5, 1)
                 wait = min(wait if error.retry_after is None else error.retry_after, deadline.left)
                 told(error)
             pause(wait, cancelled)
+
+    def _timeout(self, read: float | None) -> urllib3.Timeout:
+        if self._gone:
+            return urllib3.Timeout(connect=GONE_SECONDS, read=read and GONE_SECONDS)
+        return urllib3.Timeout(connect=CONNECT_SECONDS, read=read)
 
     def _renew(self) -> None:
         fresh = self._load()
@@ -408,7 +421,7 @@ class Transport:
         if cause := _verification(error):
             kind = _BY_VERIFY_CODE.get(cause.verify_code, CertificateError)
             return kind(self.mesh, what, f"its certificate is not believed: {cause.verify_message.rstrip('.')}")
-        return Unreachable(self.mesh, what, f"no answer: {redacted_text(str(error))}")
+        return Unreachable(self.mesh, what, f"no answer: {redacted_text(_words(error))}")
 
     def _refusal(self, method: str, path: str, response: urllib3.BaseHTTPResponse) -> ClusterError:
         raw = self._content(method, path, response)
@@ -431,6 +444,14 @@ def passes_by(error: ClusterError) -> bool:
     if isinstance(error, Unreachable):
         return not isinstance(error, CertificateError)
     return error.status in _TRANSIENT and not isinstance(error, Invalid)
+
+
+def _words(error: BaseException) -> str:
+    """What urllib3 says, without its own connection before it: host and port are told anyway."""
+    if not isinstance(error, urllib3.exceptions.HTTPError):
+        return str(error)
+    said = [str(part).rstrip(".") for part in error.args if not isinstance(part, urllib3.connection.HTTPConnection)]
+    return _CONNECTION.sub("", ": ".join(said))
 
 
 def _verification(error: BaseException) -> ssl.SSLCertVerificationError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -112,6 +113,19 @@ def test_trouble_that_persists_is_reported_with_mesh_and_words(scripted):
         cluster.get(POD, "x", "n")
 
 
+def test_a_server_with_which_patience_was_in_vain_gets_it_again_once_it_answers(scripted, monkeypatch):
+    monkeypatch.setattr(transport, "GONE_SECONDS", 0.05)
+    cluster, api = scripted(Reply(503), patience=1.0)
+    asked = []
+    for then in (Reply(503), Reply(503), FOUND, Reply(503)):
+        api.replies[:], before = [then], len(api.requests)
+        with contextlib.suppress(ServerError):
+            cluster.get(POD, "x", "n")
+        asked.append(len(api.requests) - before)
+    assert asked[1:3] == [2, 1]
+    assert min(asked[0], asked[3]) > 2
+
+
 def test_a_refused_token_is_read_again_from_the_kubeconfig(scripted):
     cluster, api = scripted(Reply(401), FOUND)
     api.write_kubeconfig(cluster.kubeconfig, "second")
@@ -133,6 +147,18 @@ def test_an_error_says_what_to_do(scripted):
     cluster, _ = scripted(Reply(403, {"message": "pods is forbidden"}))
     with pytest.raises(Forbidden, match="Ask an administrator"):
         cluster.list(POD, "n")
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [(Reply(0), "Connection aborted: Remote end closed"), (Reply(late=True), "Read timed out. (read timeout=0.2)")],
+)
+def test_no_answer_is_told_without_the_client_s_own_objects(scripted, monkeypatch, reply, words):
+    monkeypatch.setattr(transport, "READ_SECONDS", 0.2)
+    cluster, _ = scripted(reply, patience=0)
+    with pytest.raises(Unreachable, match=re.escape(f"no answer: {words}")) as error:
+        cluster.get(POD, "x", "n")
+    assert not re.search(r"<|\bobject\b|HTTPS?Connection|Error\(", str(error.value))
 
 
 def test_an_unknown_context_is_an_error_of_the_kubeconfig(scripted):
