@@ -30,7 +30,7 @@ def api(mesh: MeshFacts) -> Link:
     if refused := [error for error in failures if isinstance(error, Unauthorized)]:
         return look.broken("api-unauthorized", refused[0].detail)
     if failures and len(failures) == _ASKED and isinstance(failures[0], Unreachable):
-        return look.broken("api-unreachable", failures[0].detail, detail=failures[0].detail)
+        return look.broken("api-unreachable", failures[0].detail, detail=failures[0].detail.removeprefix("no answer: "))
     if len(failures) > _TOLERATED:
         detail = f"{len(failures)} of {_ASKED}, such as: {failures[-1].detail}"
         return look.broken("api-failing", detail, detail=detail)
