@@ -35,7 +35,7 @@ T = TypeVar("T")
 FIELD_MANAGER = "ossm-federation-conformance"
 _WATCH_SECONDS = 60.0  # how long one watch is asked to live; it is renewed from where it ended
 _STALE = 1.0  # seconds: the Date of an answer may have been kept for as long on its way
-_EXACT, _EXACT_WITHIN, _EXACT_PAUSE = 0.2, 1.5, 0.05  # seconds: answers spread over a second tell its fraction
+_EXACT, _EXACT_PAUSE = 0.2, 0.05  # seconds: answers spread over a second tell its fraction
 
 
 class Cluster:
@@ -312,12 +312,12 @@ class Cluster:
         offset = self._transport.clock.offset
         return moment + timedelta(seconds=offset) if abs(offset) > _STALE else moment
 
-    def compare_clocks(self) -> None:
-        """Asks until `its_time` is right to a tenth of a second, where the clocks differ; for 1.5 s at most.
+    def compare_clocks(self, within: float = 3.0) -> None:
+        """Asks until `its_time` is right to a tenth of a second, where the clocks differ; for `within` seconds at most.
 
         Raises ClusterError.
         """
-        deadline, clock = Deadline(_EXACT_WITHIN), self._transport.clock
+        deadline, clock = Deadline(within), self._transport.clock
         while not deadline.passed:
             self._transport.request("GET", "/version", prompt=True)
             if abs(clock.offset) < _STALE / 2 or clock.width < _EXACT:
