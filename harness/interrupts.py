@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO_SECONDS = 0.1  # `timeout` and tox tell the process and then its group; nobody presses Ctrl-C twice that fast
 _ONE_INTERRUPT_SECONDS = 2.0  # pytest, interrupted again while it writes the first one up, dies without its own end
-
+_MISSED_SECONDS = 0.5
 _REMOVING = "removing what this run made; once more to leave it behind"
 
 
@@ -68,6 +71,17 @@ def interrupt_on_signals() -> None:
 
     for number in _SIGNALS:
         signal.signal(number, handle)
+
+
+def until_one_fails(tasks: Collection[Future[Any]]) -> set[Future[Any]]:
+    """Waits until one of the tasks has raised something, or all are done; gives those that are done.
+
+    Looks up now and then: a signal that comes just as Python's main thread begins to wait on a lock does not wake it.
+    """
+    while True:
+        done, left = concurrent.futures.wait(tasks, _MISSED_SECONDS, concurrent.futures.FIRST_EXCEPTION)
+        if not left or any(not task.cancelled() and task.exception() for task in done):
+            return done
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from harness import kinds, manifests
 from harness.adopt import mesh_of
 from harness.cluster import Cluster, describe_objects
 from harness.entry import NO_WAY_IN, ingress_address, node_port_address, wait_for_name
-from harness.interrupts import undisturbed
+from harness.interrupts import undisturbed, until_one_fails
 from harness.kinds import Kind, kind_of
 from harness.mesh import MESH1, MESH2, OTHER, Federation, IngressAddress, Mesh, MeshNames, istiod_pods
 from harness.ownership import belongs_to_the_suite
@@ -89,7 +89,7 @@ class Provisioner:
 
 
 def _first_failure(tasks: Mapping[tuple[str, str], Future[Any]]) -> None:
-    done, _ = concurrent.futures.wait(tasks.values(), return_when=concurrent.futures.FIRST_EXCEPTION)
+    done = until_one_fails(tasks.values())
     errors = {str(error): error for task in done if (error := task.exception()) and not isinstance(error, Cancelled)}
     if errors:
         raise ProvisionError("\n".join(errors)) from next(iter(errors.values()))

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import io
 import signal
+import sys
 import threading
+import traceback
+from concurrent.futures import Future
 from queue import Queue
 
 import pytest
 
 from harness import interrupts
 from harness.cluster import Cluster
-from harness.interrupts import ECHO_SECONDS, hurried_by, interrupt_on_signals, patient_with, undisturbed
+from harness.interrupts import (
+    ECHO_SECONDS,
+    hurried_by,
+    interrupt_on_signals,
+    patient_with,
+    undisturbed,
+    until_one_fails,
+)
 from harness.progress import Progress
 from harness.provision import Provisioner
 from harness.waiting import pause, wait_for
@@ -109,3 +120,21 @@ def test_what_may_not_be_disturbed_is_interrupted_at_its_end():
     with pytest.raises(KeyboardInterrupt):
         work()
     assert ended
+
+
+def waits_for_tasks(thread: threading.Thread) -> bool:
+    stack = [entry.name for entry in traceback.extract_stack(sys._current_frames()[thread.ident or 0])]
+    return until_one_fails.__name__ in stack and stack[-1] == threading.Condition.wait.__name__
+
+
+@pytest.mark.timeout(20)
+def test_a_signal_that_does_not_wake_python_is_acted_upon_all_the_same():
+    main, never = threading.current_thread(), Future[None]()
+
+    def signal_without_waking():
+        wait_for("the main thread to wait", lambda: (waits_for_tasks(main) or None, ""), 10)
+        _thread.interrupt_main()
+
+    threading.Thread(target=signal_without_waking).start()
+    with pytest.raises(KeyboardInterrupt):
+        until_one_fails([never])
