@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.diagnosis.model import Diagnosis, Link, Look
 from harness.explanation import Explanation
 from harness.measure import Measurement
@@ -29,41 +31,49 @@ def explained(*links: Link) -> Explanation:
     return found
 
 
-def unattributed() -> Measurement:
-    return measured(failing)
+@pytest.fixture(scope="module")
+def off() -> Measurement:
+    """Of a split whose shares are not what was asked for."""
+    return measured(skewed)
 
 
-def test_the_cause_of_a_split_that_is_off_may_stand_behind_another():
+@pytest.fixture
+def behind(off: Measurement) -> Explanation:
+    """A split that is off, after a walk that saw its cause behind another."""
     found = explained(TRUST, OFF)
-    off = measured(skewed)
-    assert found.explains(off)
     found.add_failure("SPLIT-001", off)
-    lines = found.summary
-    assert [line for line in lines if line.startswith("after")] == ["after FED-001 failed:", "after SPLIT-001 failed:"]
-    assert [line.rpartition("[")[2] for line in lines if line.startswith("cause:")] == [
-        "namespace-not-member]",
-        "weights-differ]",
-    ]
-    plain = found.to_dict()
+    return found
+
+
+def test_the_cause_of_a_split_that_is_off_may_stand_behind_another(behind, off):
+    assert explained(TRUST, OFF).explains(off)
+    said = [line for line in behind.summary if line.startswith("after")]
+    assert said == ["after FED-001 failed:", "after SPLIT-001 failed:"]
+    causes = [line.rpartition("[")[2] for line in behind.summary if line.startswith("cause:")]
+    assert causes == ["namespace-not-member]", "weights-differ]"]
+
+
+def test_a_cause_behind_another_is_in_the_report_beside_it(behind):
+    plain = behind.to_dict()
     assert plain
     assert (plain["cause"], plain["after"], plain["walks"]) == ("namespace-not-member", "FED-001", [])
-    assert [(entry["after"], entry["cause"], entry["side"]) for entry in plain["also"]] == [
-        ("SPLIT-001", "weights-differ", "mesh2")
-    ]
+    also = [(entry["after"], entry["cause"], entry["side"]) for entry in plain["also"]]
+    assert also == [("SPLIT-001", "weights-differ", "mesh2")]
 
 
 def test_requests_that_failed_are_explained_by_what_is_broken_first():
     found = explained(TRUST, OFF)
-    assert found.explains(unattributed())
-    found.add_failure("SPLIT-001", unattributed())
+    unattributed = measured(failing)
+    assert found.explains(unattributed)
+    found.add_failure("SPLIT-001", unattributed)
     assert found.summary == Diagnosis((TRUST, OFF)).summary
 
 
-def test_a_split_that_is_off_is_not_explained_by_other_links():
+def test_a_split_that_is_off_is_not_explained_by_other_links(off):
     found = explained(TRUST, FINE)
-    assert not found.explains(measured(skewed))
+    assert not found.explains(off)
     found.add_walk("SPLIT-001", Diagnosis((TRUST, OFF)))
-    found.add_failure("SPLIT-001", measured(skewed))
+    found.add_failure("SPLIT-001", off)
     assert [cause.diagnosis.cause for cause in found.causes] == ["namespace-not-member", "weights-differ"]
 
 

@@ -191,41 +191,55 @@ def test_text_stands_out_from_what_is_behind_it(scheme):
 # What it draws
 
 
-def test_the_graph_shows_each_call_with_its_counts(content):
+Area = tuple[float, float, float, float]
+
+
+def areas(svg: Tree, *, meshes: bool) -> list[tuple[str, Area]]:
+    """(Owner, (left, top, right, bottom)) of the boxes that are meshes, or of those that are workloads."""
+    found = []
+    for name, attributes, _ in svg.elements:
+        kinds = attributes.get("class", "").split()
+        if name == "rect" and ("mesh" in kinds) is meshes:
+            left, top, width, height = (float(attributes[side]) for side in ("x", "y", "width", "height"))
+            found.append((kinds[-1], (left, top, left + width, top + height)))
+    return found
+
+
+def within(area: Area, box: Area) -> bool:
+    return box[0] < area[0] and box[1] < area[1] and area[2] < box[2] and area[3] < box[3]
+
+
+def apart(one: Area, other: Area) -> bool:
+    return one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+@pytest.fixture(scope="module")
+def graph(content) -> Tree:
+    return Tree(service_graph(content["split"][1]["traffic"], "t"))
+
+
+def test_the_graph_shows_each_call_with_its_counts(content, graph):
     traffic = content["split"][1]["traffic"]
-    svg = Tree(service_graph(traffic, "t"))
-    counts = [int(text) for text in svg.texts("text", "label") if text.isdigit()]
-    failed = [int(text.removesuffix(" ✗")) for text in svg.texts("text", "label bad")]
+    counts = [int(text) for text in graph.texts("text", "label") if text.isdigit()]
+    failed = [int(text.removesuffix(" ✗")) for text in graph.texts("text", "label bad")]
     assert counts == [edge["requests"] for edge in traffic]
     assert failed == [edge["failed"] for edge in traffic if edge["failed"]]
     assert failed
-    assert len(svg.texts("path", "edge head")) == len(traffic)
+    assert len(graph.texts("path", "edge head")) == len(traffic)
 
 
-def test_a_mesh_holds_its_own_workloads_and_no_others(content):
-    svg = Tree(service_graph(content["split"][1]["traffic"], "t"))
-    boxes = {}
-    nodes = []
-    for name, attributes, _ in svg.elements:
-        kinds = attributes.get("class", "").split()
-        if name == "rect":
-            left, top = float(attributes["x"]), float(attributes["y"])
-            area = (left, top, left + float(attributes["width"]), top + float(attributes["height"]))
-            if "mesh" in kinds:
-                boxes[kinds[-1]] = area
-            else:
-                nodes.append((kinds[-1], area))
+def test_a_mesh_holds_its_own_workloads_and_no_others(graph):
+    boxes, workloads = dict(areas(graph, meshes=True)), areas(graph, meshes=False)
     assert set(boxes) == {"mesh1", "mesh2"}
-    assert len(nodes) > 6
-    for owner, (left, top, right, bottom) in nodes:
-        inside = [
-            mesh for mesh, box in boxes.items() if box[0] < left and box[1] < top and right < box[2] and bottom < box[3]
-        ]
+    assert len(workloads) > 6
+    for owner, area in workloads:
+        inside = [mesh for mesh, box in boxes.items() if within(area, box)]
         assert inside == ([] if owner == "client" else [owner])
-    areas = [area for _, area in nodes]
-    for i, one in enumerate(areas):
-        for other in areas[i + 1 :]:
-            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+def test_no_workload_lies_on_another(graph):
+    for (_, one), (_, other) in itertools.combinations(areas(graph, meshes=False), 2):
+        assert apart(one, other), (one, other)
 
 
 def ends(svg: Tree) -> tuple[float, list[float]]:

@@ -92,43 +92,78 @@ def test_without_a_running_istiod_a_status_proves_nothing(observed):
     assert "nobody keeps its status true" in problem
 
 
-def test_several_istiods_are_told_apart_and_their_views_count_together():
-    def entry(pod: str, connected: bool, *sources: str) -> dict[str, Any]:
-        watch = {"connected": connected, "lastFullSync": "2026-11-22T07:27:00Z", "lastDisconnectStatus": "503 gone"}
-        return {"pod": pod, "watch": watch, "remotes": [{"source": s, "connected": True} for s in sources]}
+SYNCED = {"lastFullSync": "2026-11-22T07:27:00Z"}
 
-    views = {"active": [entry("istiod-a", True, "10.0.0.3")], "inactive": [entry("istiod-b", False, "10.0.0.4")]}
+
+def view(pod: str, *sources: str, **watch: Any) -> dict[str, Any]:
+    """What one istiod says in discoveryStatus: its own watch, connected unless said, and whose watches it serves."""
+    remotes = [{"source": source, "connected": True} for source in sources]
+    return {"pod": pod, "watch": {"connected": True, **watch}, "remotes": remotes}
+
+
+def istiods(*numbers: int) -> list[dict[str, Any]]:
+    return [pod(f"istiod-{number}", f"10.0.0.{number}") for number in numbers]
+
+
+@pytest.fixture
+def halved() -> Mesh:
+    """mesh2 with two istiods, of which one has lost its watch; each serves one istiod of mesh1."""
+    lost = {**SYNCED, "connected": False, "lastDisconnectStatus": "503 gone"}
+    views = {"active": [view("istiod-1", "10.0.0.3", **SYNCED)], "inactive": [view("istiod-2", "10.0.0.4", **lost)]}
     peer = {"metadata": {"name": "mesh1"}, "status": {"discoveryStatus": views}}
-    mesh2 = mesh("mesh2", Answers(peer, [pod("istiod-a"), pod("istiod-b", "10.0.0.2")]))
-    mesh1 = mesh("mesh1", Answers(pods=[pod(f"istiod-{n}", f"10.0.0.{n}") for n in (3, 4, 5)]))
-    own, remote = watch_problems(mesh2, lambda: SHORTLY_AFTER), remote_problems(mesh2, mesh1)
-    assert own["istiod-a"] == ""
-    assert "istiod-b" in own["istiod-b"]
-    assert "503 gone" in own["istiod-b"]
+    return mesh("mesh2", Answers(peer, istiods(1, 2)))
+
+
+def test_the_watches_of_several_istiods_are_told_apart(halved):
+    own = watch_problems(halved, lambda: SHORTLY_AFTER)
+    assert own["istiod-1"] == ""
+    assert "istiod-2" in own["istiod-2"]
+    assert "503 gone" in own["istiod-2"]
+
+
+def test_whom_several_istiods_serve_counts_together(halved):
+    remote = remote_problems(halved, mesh("mesh1", Answers(pods=istiods(3, 4, 5))))
     assert [name for name, problem in remote.items() if problem] == ["istiod-5"]
 
 
-def test_a_mesh_is_connected_when_every_istiod_of_both_sides_is_and_not_before():
-    def entry(pod: str, synced: bool, *sources: str) -> dict[str, Any]:
-        watch = {"connected": True} | ({"lastFullSync": "2026-11-22T07:27:00Z"} if synced else {})
-        return {"pod": pod, "watch": watch, "remotes": [{"source": s, "connected": True} for s in sources]}
+def lacking(*views: dict[str, Any], pods: tuple[int, ...] = (1, 2)) -> list[str]:
+    """What mesh2, whose istiods say this, lacks to be connected with istiods 3 and 4 of mesh1."""
+    peer = {"metadata": {"name": "mesh1"}, "status": {"discoveryStatus": {"active": list(views)}}}
+    return unconnected(MESH2, [peer], istiods(*pods), istiods(3, 4))
 
-    def lacking(*entries: dict[str, Any]) -> list[str]:
-        status = {"discoveryStatus": {"active": list(entries)}}
-        return unconnected(MESH2, [{"metadata": {"name": "mesh1"}, "status": status}], pods, remotes)
 
-    pods = [pod("istiod-a"), pod("istiod-b", "10.0.0.2")]
-    remotes = [pod(f"istiod-{n}", f"10.0.0.{n}") for n in (3, 4)]
-    assert lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4"), entry("istiod-b", True)) == []
-    (problem,) = lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4"))
-    assert problem.startswith("istiod istiod-b is not in discoveryStatus")
-    (problem,) = lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4"), entry("istiod-b", False))
-    assert "istiod-b: own watch is connected, but no full sync" in problem
-    (problem,) = lacking(entry("istiod-a", True, "10.0.0.3"), entry("istiod-b", True))
-    assert "istiod-4 (10.0.0.4) of mesh1 has no watch connected" in problem
-    assert unconnected(MESH2, [], pods, remotes) == ["ServiceMeshPeer mesh2-system/mesh1 does not exist"]
-    pods = []
-    assert lacking(entry("istiod-a", True, "10.0.0.3", "10.0.0.4")) == ["no istiod of mesh2 is running"]
+BOTH = view("istiod-1", "10.0.0.3", "10.0.0.4", **SYNCED)
+
+
+def test_a_mesh_is_connected_when_every_istiod_of_both_sides_is():
+    assert lacking(BOTH, view("istiod-2", **SYNCED)) == []
+
+
+def test_a_mesh_is_not_connected_before_every_istiod_of_its_own_is_in_the_status():
+    (problem,) = lacking(BOTH)
+    assert problem.startswith("istiod istiod-2 is not in discoveryStatus")
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [
+        ([BOTH, view("istiod-2")], "istiod-2: own watch is connected, but no full sync"),
+        (
+            [view("istiod-1", "10.0.0.3", **SYNCED), view("istiod-2", **SYNCED)],
+            "istiod-4 (10.0.0.4) of mesh1 has no watch connected",
+        ),
+    ],
+    ids=["not synced", "not watched"],
+)
+def test_a_mesh_is_not_connected_before_every_istiod_watches_and_is_watched(views, words):
+    (problem,) = lacking(*views)
+    assert words in problem
+
+
+def test_a_mesh_without_peer_or_istiod_is_not_connected():
+    nobody = unconnected(MESH2, [], istiods(1, 2), istiods(3, 4))
+    assert nobody == ["ServiceMeshPeer mesh2-system/mesh1 does not exist"]
+    assert lacking(BOTH, pods=()) == ["no istiod of mesh2 is running"]
 
 
 def test_an_answer_of_discovery_is_told_in_words():
