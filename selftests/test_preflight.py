@@ -2,98 +2,67 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 import yaml
 
 from harness import lease
-from harness.cluster import Cluster
 from harness.manifests import KEPT_LABEL, OWNER, OWNER_LABEL, RUN_LABEL
-from harness.preflight import Asked, Finding, balanced, blocking, notes, preflight, report
-from selftests.support.recorded_api import RecordedApi, items, refused, resources
-
-SERVICE_MESH = "/apis/maistra.io/v2"
-OPERATOR = "/apis/apps/v1/namespaces/openshift-operators/deployments/istio-operator"
-HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-ADMISSION = "/api/v1/namespaces/openshift-operators/endpoints/maistra-admission-controller"
-
-
-def operator(release="2.4.7", available="True"):
-    containers = [{"name": "istio-operator", "image": "registry.redhat.io/openshift-service-mesh/istio-rhel8-operator"}]
-    return {
-        "metadata": {
-            "name": "istio-operator",
-            "namespace": "openshift-operators",
-            "labels": {"olm.owner": f"servicemeshoperator.v{release}-0"},
-        },
-        "spec": {"template": {"spec": {"containers": containers}}},
-        "status": {"conditions": [{"type": "Available", "status": available}]},
-    }
-
-
-def balancer(created: datetime, **status):
-    meta = {"name": "router-default", "namespace": "openshift-ingress", "creationTimestamp": f"{created:%FT%TZ}"}
-    return {"metadata": meta, "spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": status}}
-
-
-def openshift_on_aws(uid="one", release="2.4.7", **more):
-    """What a fresh OpenShift 4.14 on AWS with the OSSM operator answers."""
-    hook = {"name": "smcp.validation.maistra.io"}
-    hook["clientConfig"] = {"service": {"namespace": "openshift-operators", "name": "maistra-admission-controller"}}
-    elb = {"hostname": "a1b2-3.elb.eu-central-1.amazonaws.com"}
-    answers = {
-        "/version": {"gitVersion": "v1.27.6+b49f9d1"},
-        "/apis": {"groups": [{"name": "maistra.io"}, {"name": "route.openshift.io"}, {"name": "networking.istio.io"}]},
-        "/apis/config.openshift.io/v1/clusterversions/version": {"status": {"desired": {"version": "4.14.1"}}},
-        SERVICE_MESH: resources("servicemeshcontrolplanes"),
-        OPERATOR: operator(release),
-        HOOKS: items({"metadata": {"name": "servicemesh"}, "webhooks": [hook]}),
-        HOOKS.replace("validating", "mutating"): items(),
-        ADMISSION: {"subsets": [{"addresses": [{"ip": "10.128.0.9"}]}]},
-        "/api/v1/services": items(balancer(datetime.now(UTC), ingress=[elb])),
-        "/api/v1/nodes": items(),
-        "/api/v1/namespaces/kube-system": {"metadata": {"name": "kube-system", "uid": uid}},
-        "POST /apis/maistra.io/v2/namespaces/default/servicemeshcontrolplanes": {"metadata": {}},
-    }
-    return {**answers, **more}
+from harness.preflight import Asked, Finding, balanced, blocking, notes, report
+from selftests.support.openshift import (
+    ADMISSION,
+    HOOKS,
+    OPERATOR,
+    SERVICE_MESH,
+    balancer,
+    looked,
+    openshift_on_aws,
+    operator,
+)
+from selftests.support.recorded_api import RecordedApi, items, refused
 
 
 @pytest.fixture
 def look(tmp_path):
-    """Findings on mesh1's cluster, and on mesh2's where there are two."""
-
-    def take(*apis, asked=Asked(), patience=10.0):  # noqa: B008
-        with contextlib.ExitStack() as stack:
-            clusters = {}
-            for number, api in enumerate(apis, 1):
-                name = f"mesh{number}"
-                kubeconfig = stack.enter_context(api.running(tmp_path / name, name))
-                clusters[name] = Cluster(name, kubeconfig, patience=patience)
-                stack.callback(clusters[name].close)
-            return preflight(clusters, asked)
-
-    return take
+    return partial(looked, tmp_path)
 
 
 def text(findings):
     return "\n".join(map(str, findings))
 
 
-def test_a_fresh_openshift_with_the_operator_is_ready_and_nothing_is_changed(look):
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """The API of a fresh OpenShift with the operator, and the findings on it."""
     api = RecordedApi(openshift_on_aws())
-    findings = look(api, asked=Asked("v2.4"))
+    return api, looked(tmp_path_factory.mktemp("fresh"), api, asked=Asked("v2.4"))
+
+
+def test_a_fresh_openshift_with_the_operator_is_ready(fresh):
+    _, findings = fresh
     assert blocking(findings) == []
-    said = text(findings)
-    for expected in (
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
         "Kubernetes v1.27.6+b49f9d1, OpenShift 4.14.1",
         "release 2.4.7 and installs v2.1, v2.2, v2.3, v2.4",
         "brings them with the first control plane",
         "router-default has a1b2-3.elb.eu-central-1.amazonaws.com",
-    ):
-        assert expected in said
+    ],
+    ids=["versions", "operator", "CRDs", "load balancer"],
+)
+def test_what_a_fresh_openshift_has_is_told(fresh, expected):
+    _, findings = fresh
+    assert expected in text(findings)
+
+
+def test_looking_changes_nothing(fresh):
+    api, _ = fresh
     written = [line for line in api.asked if not line.startswith("GET ") and "accessreviews" not in line]
     assert all("servicemeshcontrolplanes" in line and "dryRun=All" in line for line in written), written
 
@@ -180,40 +149,50 @@ def grants(role, group, resource):
     return set(verbs)
 
 
-def test_missing_permissions_are_named_and_granted_by_one_role_for_each_namespace(look):
+@pytest.fixture(scope="module")
+def lacking(tmp_path_factory):
+    """The problems of a user who lacks something in each namespace of mesh1, one of which is there already."""
+
     def allows(asked):
         if asked.get("namespace") == "mesh1-bookinfo":
             return asked["resource"] != "configmaps"
-        return not (
-            asked["resource"] in ("servicemeshpeers", "importedservicesets") and asked["verb"] in ("create", "patch")
-        ) and (asked.get("subresource") != "exec")
+        written = asked["resource"] in ("servicemeshpeers", "importedservicesets")
+        return not (written and asked["verb"] in ("create", "patch")) and asked.get("subresource") != "exec"
 
     there = {"/api/v1/namespaces/mesh1-system": {"metadata": {"name": "mesh1-system"}}}
     there[REVIEW] = {"status": {"userInfo": {"username": "system:serviceaccount:ci:nightly"}}}
-    problems = blocking(look(RecordedApi(openshift_on_aws(**there), allows)))
-    assert any("create, patch servicemeshpeers.federation.maistra.io in namespace mesh1-system" in p for p in problems)
-    assert any("get, create pods/exec in namespace mesh1-system" in p for p in problems)
-    given = granting(problems[-1])
-    assert set(given) == {
+    return blocking(looked(tmp_path_factory.mktemp("lacking"), RecordedApi(openshift_on_aws(**there), allows)))
+
+
+def test_missing_permissions_are_named(lacking):
+    said = "\n".join(lacking)
+    assert "create, patch servicemeshpeers.federation.maistra.io in namespace mesh1-system" in said
+    assert "get, create pods/exec in namespace mesh1-system" in said
+
+
+def test_missing_permissions_are_granted_by_one_role_for_each_namespace(lacking):
+    assert set(granting(lacking[-1])) == {
         ("Role", "mesh1-system"),
         ("RoleBinding", "mesh1-system"),
         # A Role cannot be where there is no namespace yet.
         ("ClusterRole", ""),
         ("ClusterRoleBinding", ""),
     }
-    role, binding = given["Role", "mesh1-system"], given["RoleBinding", "mesh1-system"]
+
+
+def test_a_role_grants_what_is_missing_and_what_else_a_run_needs_there(lacking):
+    given = granting(lacking[-1])
+    role, plane = given["Role", "mesh1-system"], {"get", "list", "watch", "create", "patch", "delete"}
     assert grants(role, "federation.maistra.io", "servicemeshpeers") >= {"create", "patch"}
     assert grants(role, "", "pods/exec") == {"get", "create"}
-    assert grants(role, "maistra.io", "servicemeshcontrolplanes") >= {
-        "get",
-        "list",
-        "watch",
-        "create",
-        "patch",
-        "delete",
-    }
+    assert grants(role, "maistra.io", "servicemeshcontrolplanes") >= plane
     assert grants(given["ClusterRole", ""], "", "configmaps") == {"list"}
-    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+
+
+def test_a_role_is_bound_to_the_user_who_lacks_it(lacking):
+    given = granting(lacking[-1])
+    binding = given["RoleBinding", "mesh1-system"]
+    assert binding["roleRef"]["name"] == given["Role", "mesh1-system"]["metadata"]["name"]
     assert binding["subjects"][0]["name"] == "system:serviceaccount:ci:nightly"
 
 
@@ -238,22 +217,42 @@ def test_a_user_who_may_not_make_namespaces_uses_those_that_are_there(look):
     assert "to create, patch, delete namespaces in the whole cluster" in problems[0]
 
 
-def test_every_missing_permission_of_both_clusters_is_in_one_message(look):
+@pytest.fixture(scope="module")
+def both_lacking(tmp_path_factory):
+    """By mesh, the problems of a user who may neither exec nor do anything to namespaces in either cluster."""
+
     def allows(asked):
         return asked.get("subresource") != "exec" and asked["resource"] != "namespaces"
 
-    problems = blocking(look(RecordedApi(openshift_on_aws(), allows), RecordedApi(openshift_on_aws("two"), allows)))
-    roles = set()
-    for mesh in ("mesh1", "mesh2"):
-        mine = [problem for problem in problems if problem.startswith(f"{mesh}: ")]
-        assert len(mine) == 4, mine
-        assert sum("pods/exec in namespace" in problem for problem in mine) == 2
-        assert sum("namespaces in the whole cluster" in problem for problem in mine) == 1
-        (role,) = (obj for (kind, _), obj in granting(mine[-1]).items() if kind == "ClusterRole")
-        assert grants(role, "", "namespaces") == {"get", "list", "watch", "create", "patch", "delete"}
-        assert grants(role, "", "pods/exec") == {"get", "create"}
-        roles.add(role["metadata"]["name"])
-    assert len(roles) == 2, "where both meshes are in one cluster, one must not take the place of the other"
+    apis = (RecordedApi(openshift_on_aws(uid), allows) for uid in ("one", "two"))
+    problems = blocking(looked(tmp_path_factory.mktemp("both"), *apis))
+    return {mesh: [problem for problem in problems if problem.startswith(f"{mesh}: ")] for mesh in ("mesh1", "mesh2")}
+
+
+def cluster_role(problems):
+    """The one that the last of these problems gives."""
+    (role,) = (obj for (kind, _), obj in granting(problems[-1]).items() if kind == "ClusterRole")
+    return role
+
+
+@pytest.mark.parametrize("mesh", ["mesh1", "mesh2"])
+def test_every_missing_permission_of_both_clusters_is_in_one_message(both_lacking, mesh):
+    mine = both_lacking[mesh]
+    assert len(mine) == 4, mine
+    assert sum("pods/exec in namespace" in problem for problem in mine) == 2
+    assert sum("namespaces in the whole cluster" in problem for problem in mine) == 1
+
+
+@pytest.mark.parametrize("mesh", ["mesh1", "mesh2"])
+def test_every_missing_permission_of_both_clusters_is_granted(both_lacking, mesh):
+    role = cluster_role(both_lacking[mesh])
+    assert grants(role, "", "namespaces") == {"get", "list", "watch", "create", "patch", "delete"}
+    assert grants(role, "", "pods/exec") == {"get", "create"}
+
+
+def test_where_both_meshes_are_in_one_cluster_no_role_takes_the_place_of_the_other(both_lacking):
+    names = [cluster_role(problems)["metadata"]["name"] for problems in both_lacking.values()]
+    assert len(set(names)) == 2, names
 
 
 def test_on_openshift_before_kubernetes_1_28_the_user_is_asked_for_in_its_own_way(look):
@@ -269,10 +268,8 @@ def test_what_a_run_can_do_without_does_not_stand_in_the_way_and_its_loss_is_tol
     assert blocking(findings) == []
     said = text(findings)
     assert "mesh2: productpage is not reached by its Route: this user may not get routes.route.openshift.io" in said
-    assert (
-        "mesh1: a failure is explained with less evidence: this user may not list events in namespace mesh1-system"
-        in said
-    )
+    less = "mesh1: a failure is explained with less evidence: this user may not list events in namespace mesh1-system"
+    assert less in said
     assert "webhooks are ready is not known beforehand" in said
     assert "permissions: all" in said
 
@@ -389,23 +386,28 @@ def test_of_a_run_that_goes_on_only_the_lease_stands_in_the_way(look, maker):
     assert notes(findings) == []
 
 
-def test_a_namespace_that_is_being_deleted_stands_in_the_way_with_what_holds_it(look):
+def being_deleted(name):
+    """A namespace that waits for a pod; another condition says that there is nothing to tell."""
     remaining = {"type": "NamespaceContentRemaining", "status": "True", "message": "pods. has 1 resource instances"}
-    space = {
-        "metadata": {"name": "mesh1-system", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+    return {
+        "metadata": {"name": name, "deletionTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"finalizers": ["kubernetes"]},
         "status": {
             "phase": "Terminating",
             "conditions": [remaining, {**remaining, "status": "False", "message": "no"}],
         },
     }
-    for asked in (Asked(), Asked(adopt=True)):
-        found = blocking(look(RecordedApi(openshift_on_aws(**{"/api/v1/namespaces/mesh1-system": space})), asked=asked))
-        assert (
-            "mesh1: Namespace mesh1-system is being deleted, and is held by finalizers kubernetes; "
-            "NamespaceContentRemaining: pods. has 1 resource instances. Wait until it is gone, or see to that"
-        ) in found
-        assert len(found) == 1 + asked.adopt
+
+
+@pytest.mark.parametrize("asked", [Asked(), Asked(adopt=True)], ids=["provisioning", "adopting"])
+def test_a_namespace_that_is_being_deleted_stands_in_the_way_with_what_holds_it(look, asked):
+    answers = openshift_on_aws(**{"/api/v1/namespaces/mesh1-system": being_deleted("mesh1-system")})
+    found = blocking(look(RecordedApi(answers), asked=asked))
+    assert (
+        "mesh1: Namespace mesh1-system is being deleted, and is held by finalizers kubernetes; "
+        "NamespaceContentRemaining: pods. has 1 resource instances. Wait until it is gone, or see to that"
+    ) in found
+    assert len(found) == 1 + asked.adopt
 
 
 def test_a_control_plane_of_another_name_stands_in_the_way_and_it_is_said_whose_it_is(look):
