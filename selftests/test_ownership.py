@@ -51,48 +51,50 @@ def test_run_ids_differ_and_are_labels():
     assert first.replace("-", "").isalnum()
 
 
-def test_teardown_removes_what_this_run_made_and_nothing_else(clusters, progress):
-    mesh1 = clusters["mesh1"]
-    objects = without_pods("run-a")
+@pytest.fixture
+def of_two_runs(clusters):
+    """Objects that run-a made in mesh1, and the names of two of them that are run-b's by now."""
+    mesh1, objects = clusters["mesh1"], without_pods("run-a")
     for obj in objects:
         mesh1.apply(obj)
-    theirs = manifests.labelled(without_pods("run-a")[-1], "run-b")
-    mesh1.apply(theirs)
-    kept = next(obj for obj in objects if obj["kind"] == "Namespace" and obj["metadata"]["name"] == "mesh1-bookinfo")
+    service = manifests.labelled(without_pods("run-a")[-1], "run-b")
+    mesh1.apply(service)
     mesh1.patch(NAMESPACE, "mesh1-bookinfo", None, {"metadata": {"labels": {manifests.RUN_LABEL: "run-b"}}})
+    return objects, ["mesh1-bookinfo", service["metadata"]["name"]]
 
+
+def test_teardown_removes_what_this_run_made_and_nothing_else(clusters, progress, of_two_runs):
+    objects, of_run_b = of_two_runs
     teardown(clusters, "run-a", progress)
-
-    left = [obj["metadata"]["name"] for obj in objects if there(mesh1, obj)]
-    assert sorted(left) == sorted([kept["metadata"]["name"], theirs["metadata"]["name"]])
+    left = [obj["metadata"]["name"] for obj in objects if there(clusters["mesh1"], obj)]
+    assert sorted(left) == sorted(of_run_b)
     teardown(clusters, "run-b", progress)
-    assert [obj for obj in objects if there(mesh1, obj)] == []
+    assert [obj for obj in objects if there(clusters["mesh1"], obj)] == []
 
 
-def test_what_somebody_else_installed_stops_provisioning_and_stays_as_it_is(clusters, progress):
+@pytest.fixture
+def foreign(clusters):
+    """A member roll that somebody else has put into mesh1's namespace; both namespaces are deleted afterwards."""
     mesh1 = clusters["mesh1"]
     for obj in manifests.control_plane(MESH1, None, set())[:2]:
         mesh1.apply(obj)
-    foreign = {
-        "apiVersion": "maistra.io/v1",
-        "kind": "ServiceMeshMemberRoll",
-        "metadata": {"name": "default", "namespace": "mesh1-system"},
-        "spec": {"members": ["somebody"]},
-    }
-    before = mesh1.apply(foreign)
+    metadata = {"name": "default", "namespace": "mesh1-system"}
+    roll = {"apiVersion": "maistra.io/v1", "kind": "ServiceMeshMemberRoll", "metadata": metadata}
+    yield mesh1.apply({**roll, "spec": {"members": ["somebody"]}})
+    for name in ("mesh1-system", "mesh1-bookinfo"):
+        mesh1.delete(NAMESPACE, name)
 
+
+def test_what_somebody_else_installed_stops_provisioning_and_stays_as_it_is(clusters, progress, foreign):
+    mesh1 = clusters["mesh1"]
     with pytest.raises(ProvisionError, match=r"mesh1: .*ServiceMeshMemberRoll mesh1-system/default.*federation-adopt"):
         Provisioner(clusters, "run-c", progress).run()
-
-    assert mesh1.get(kind_of(foreign), "default", "mesh1-system")["spec"] == before["spec"]
+    assert there(mesh1, foreign)["spec"] == foreign["spec"]
     teardown(clusters, "run-c", progress)
-    namespace = mesh1.get(NAMESPACE, "mesh1-system")
-    assert not is_ours(namespace, "run-c")
+    assert not is_ours(mesh1.get(NAMESPACE, "mesh1-system"), "run-c")
     assert mesh1.list(SERVICE, "mesh1-bookinfo") == []
     assert there(mesh1, foreign)
     assert mesh1.find(CONFIG_MAP, MESH1.root_config_map, "mesh1-system") is None
-    for name in ("mesh1-system", "mesh1-bookinfo"):
-        mesh1.delete(NAMESPACE, name)
 
 
 FINALIZER = "selftest.example/hold"
@@ -138,7 +140,10 @@ def test_what_does_not_go_away_is_told_of_both_meshes_with_what_holds_it(cluster
         assert f"NamespaceFinalizersRemaining: Still in the namespace: {FINALIZER} in 1 objects" in line
 
 
-def test_an_interrupted_provisioning_applies_nothing_more(clusters):
+@pytest.fixture
+def interrupted(clusters, progress):
+    """A provisioning that Ctrl-C meets just before mesh1's first object; what it made is removed afterwards."""
+
     class InterruptedAtOnce(Progress):
         """Interrupts the main thread just before mesh1's first object, which waits until that has arrived."""
 
@@ -148,10 +153,11 @@ def test_an_interrupted_provisioning_applies_nothing_more(clusters):
                 assert provisioner.stopped.wait(30)
 
     provisioner = Provisioner(clusters, "run-e", InterruptedAtOnce(io.StringIO(), live=False))
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            provisioner.run()
-        made = [obj for obj in clusters["mesh1"].list(NAMESPACE) if is_ours(obj, "run-e")]
-        assert made == []
-    finally:
-        teardown(clusters, "run-e", Progress(io.StringIO(), live=False))
+    yield provisioner
+    teardown(clusters, "run-e", progress)
+
+
+def test_an_interrupted_provisioning_applies_nothing_more(clusters, interrupted):
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run()
+    assert [obj for obj in clusters["mesh1"].list(NAMESPACE) if is_ours(obj, "run-e")] == []

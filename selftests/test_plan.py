@@ -22,7 +22,7 @@ __all__ = ["lab"]
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clusters(lab):
     found = {settings.name: Cluster(settings.name, settings.kubeconfig) for settings in lab.clusters}
     yield found
@@ -45,37 +45,64 @@ def names_in(lines: str) -> set[str]:
     return {name for names in listed for name in names.split(", ")}
 
 
-def test_a_plan_lists_findings_and_every_object_and_creates_none(lab, clusters):
-    code, said = planned(lab)
+@pytest.fixture(scope="module")
+def empty(lab) -> tuple[int, str]:
+    """A plan for clusters in which nothing is; the tests of it come before those that put something there."""
+    return planned(lab)
+
+
+def test_a_plan_tells_findings_that_are_in_order_too(empty):
+    code, said = empty
     assert code == 0, said
     assert "ok  mesh1: permissions: all" in said
     assert "ok  both meshes: the clocks of the clusters agree to" in said
-    for names in (MESH1, MESH2):
-        wanted = {
-            "/".join(filter(None, (obj["metadata"].get("namespace"), obj["metadata"]["name"])))
-            for obj in scenario(names)
-        }
-        assert wanted <= names_in(said)
+
+
+@pytest.mark.parametrize("names", [MESH1, MESH2], ids=["mesh1", "mesh2"])
+def test_a_plan_lists_every_object(empty, names):
+    _, said = empty
+    objects = [obj["metadata"] for obj in scenario(names)]
+    wanted = {"/".join(filter(None, (metadata.get("namespace"), metadata["name"]))) for metadata in objects}
+    assert wanted <= names_in(said)
     assert f"{lease.NAMESPACE}/{lease.NAME}" in names_in(said)
+
+
+@pytest.mark.usefixtures("empty")
+def test_a_plan_creates_nothing(clusters):
     for cluster in clusters.values():
         assert not [obj for obj in cluster.list(kinds.NAMESPACE) if obj["metadata"]["name"].startswith("mesh")]
         assert cluster.find(kinds.LEASE, lease.NAME, lease.NAMESPACE) is None
 
 
-def test_a_plan_leaves_out_what_is_there_and_ends_with_what_stands_in_the_way(lab, clusters):
+@pytest.fixture(scope="module")
+def taken(lab, clusters) -> tuple[int, str]:
+    """A plan where somebody else has made a namespace of mesh1 and its member roll."""
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "mesh1-system"}}
     roll = {"apiVersion": "maistra.io/v1", "kind": "ServiceMeshMemberRoll", "spec": {"members": []}}
     clusters["mesh1"].apply(space)
     clusters["mesh1"].apply({**roll, "metadata": {"name": "default", "namespace": "mesh1-system"}})
-    code, said = planned(lab)
+    found = planned(lab)
     clusters["mesh1"].delete(kinds.NAMESPACE, "mesh1-system")
+    return found
+
+
+def test_a_plan_says_what_stands_in_the_way_and_what_is_only_remarkable(taken):
+    code, said = taken
     assert code == pytest.ExitCode.USAGE_ERROR
     assert "NO  mesh1: not created by this suite, so not touched: ServiceMeshMemberRoll mesh1-system/default" in said
     assert "!!  mesh1: namespace mesh1-system exists and is not ours" in said
+
+
+def test_a_plan_says_nothing_twice_and_ends_with_what_to_look_for(taken):
+    _, said = taken
     told = [line for line in said.splitlines() if line.startswith(("NO", "!!", "ok", "mesh", "    "))]
     assert [line for line in told if told.count(line) > 1] == [f"    Lease: {lease.NAMESPACE}/{lease.NAME}"] * 2
     assert said.count("not created by this suite") == 1, said
     assert said.rstrip().endswith("ERROR: this run cannot begin: what stands in the way is marked NO above"), said
+
+
+def test_a_plan_leaves_out_what_is_there(taken):
+    _, said = taken
     first, _, second = said.partition("mesh2: would be created")
     assert not {"mesh1-system", "mesh1-system/default"} & names_in(first)
     assert {"mesh2-system", "mesh2-system/default"} <= names_in(second)
