@@ -17,9 +17,10 @@ import pytest
 from harness.cluster import Cluster
 from harness.diagnosis import State
 from harness.diagnosis.addresses import addresses
-from harness.diagnosis.facts import Facts, read_facts
+from harness.diagnosis.facts import Facts, MeshFacts, read_facts
 from harness.diagnosis.identities import client_id
 from harness.diagnosis.installed import gateways
+from harness.diagnosis.model import Link
 from harness.diagnosis.path import PathLook
 from harness.diagnosis.policies import (
     authorization_policies,
@@ -100,9 +101,6 @@ class Recorded:
             yield read_facts(clusters, pool, patience=0), pool
 
 
-UNRESOLVABLE = "federation.nowhere.invalid"
-
-
 @pytest.fixture
 def recorded(observed: Load, tmp_path: Path) -> Recorded:
     return Recorded(observed, tmp_path)
@@ -113,8 +111,11 @@ def peer_of(recorded: Recorded, mesh: str) -> Any:
     return answers[f"{_FEDERATION}/{mesh}-system/servicemeshpeers"]["items"][0]
 
 
-def lock_of(recorded: Recorded) -> Any:
-    return recorded.mesh1["/api/v1/namespaces/mesh1-system/configmaps/servicemesh-federation"]["metadata"]
+def lose_watch(recorded: Recorded, **status: str) -> None:
+    """mesh2's peer says that its watch is not connected, and `status` of why."""
+    discovery = peer_of(recorded, "mesh2")["status"]["discoveryStatus"]
+    discovery["inactive"] = discovery.pop("active")
+    discovery["inactive"][0]["watch"] |= {"connected": False, **status}
 
 
 def test_the_captured_federation_has_these_links_in_order(recorded: Recorded) -> None:
@@ -124,52 +125,77 @@ def test_the_captured_federation_has_these_links_in_order(recorded: Recorded) ->
     assert [str(link) for link in links if link.state is not State.OK] == []
 
 
+@pytest.fixture
+def unresolvable(recorded: Recorded) -> str:
+    """The address that mesh2's peer has, which no resolver knows."""
+    name = "federation.nowhere.invalid"
+    peer_of(recorded, "mesh2")["spec"]["remote"]["addresses"] = [name]
+    return name
+
+
 def test_a_name_that_only_the_runner_cannot_resolve_is_no_break_while_the_watch_is_connected(
-    recorded: Recorded,
+    recorded: Recorded, unresolvable: str
 ) -> None:
-    peer = peer_of(recorded, "mesh2")
-    peer["spec"]["remote"]["addresses"] = [UNRESOLVABLE]
     with recorded.facts() as (facts, _):
         link = addresses(facts, facts.mesh2)
     assert (link.state, link.cause) == (State.UNKNOWN, "")
-    assert f"{UNRESOLVABLE} does not resolve here, yet mesh2 is connected" in link.seen
-    discovery = peer["status"]["discoveryStatus"]
-    discovery["active"][0]["watch"]["connected"] = False
-    discovery["inactive"] = discovery.pop("active")
+    assert f"{unresolvable} does not resolve here, yet mesh2 is connected" in link.seen
+
+
+@pytest.mark.usefixtures("unresolvable")
+def test_a_name_that_does_not_resolve_is_to_blame_for_a_watch_that_is_not_connected(recorded: Recorded) -> None:
+    lose_watch(recorded)
     with recorded.facts() as (facts, _):
         link = addresses(facts, facts.mesh2)
     assert (link.state, link.cause, link.side) == (State.BROKEN, "address-unresolvable", "mesh2")
 
 
-def test_a_watch_that_is_denied_is_not_said_to_fit_where_its_client_id_does_not(recorded: Recorded) -> None:
-    discovery = peer_of(recorded, "mesh2")["status"]["discoveryStatus"]
-    discovery["inactive"] = discovery.pop("active")
-    discovery["inactive"][0]["watch"] |= {"connected": False, "lastDisconnectStatus": "403 Forbidden"}
+@pytest.fixture
+def denied(recorded: Recorded) -> Callable[[], Link]:
+    """Looks at mesh2's watch, which mesh1 answers with 403."""
 
-    def seen() -> tuple[str, str]:
+    def look() -> Link:
+        lose_watch(recorded, lastDisconnectStatus="403 Forbidden")
         with recorded.facts() as (facts, pool):
-            link = watch(facts.mesh2, PathLook(facts, pool))
-        assert (link.cause, link.side) == ("discovery-denied", "mesh1"), link
-        return link.sentence, link.remedy
+            return watch(facts.mesh2, PathLook(facts, pool))
 
-    assert "although its clientID fits" in seen()[0]
-    security = peer_of(recorded, "mesh1")["spec"]["security"]
-    security["clientID"] = "mesh2.local/ns/mesh2-system/sa/somebody"
-    sentence, remedy = seen()
-    assert "although" not in sentence
-    assert "which its clientID does not admit" in sentence
-    assert remedy == "Put the clientID right."
+    return look
 
 
-def test_two_peers_at_one_ingress_gateway(recorded: Recorded) -> None:
+def test_a_watch_that_is_denied_although_its_client_id_fits_is_said_to_be(denied: Callable[[], Link]) -> None:
+    link = denied()
+    assert (link.cause, link.side) == ("discovery-denied", "mesh1"), link
+    assert "although its clientID fits" in link.sentence
+
+
+def test_a_watch_that_is_denied_is_not_said_to_fit_where_its_client_id_does_not(
+    recorded: Recorded, denied: Callable[[], Link]
+) -> None:
+    peer_of(recorded, "mesh1")["spec"]["security"]["clientID"] = "mesh2.local/ns/mesh2-system/sa/somebody"
+    link = denied()
+    assert (link.cause, link.side) == ("discovery-denied", "mesh1"), link
+    assert "although" not in link.sentence
+    assert "which its clientID does not admit" in link.sentence
+    assert link.remedy == "Put the clientID right."
+
+
+def add_third_mesh(recorded: Recorded, ingress: str) -> None:
+    """mesh1 has a peer more, which comes in by that gateway and shares the egress gateway."""
     peers = recorded.mesh1[f"{_FEDERATION}/mesh1-system/servicemeshpeers"]["items"]
     third = copy.deepcopy(peers[0])
     third["metadata"]["name"] = "mesh3"
-    third["spec"]["gateways"]["ingress"]["name"] = "mesh3-ingress"
+    third["spec"]["gateways"]["ingress"]["name"] = ingress
     peers.append(third)
+
+
+def test_two_peers_may_share_an_egress_gateway(recorded: Recorded) -> None:
+    add_third_mesh(recorded, ingress="mesh3-ingress")
     with recorded.facts() as (facts, _):
-        assert gateways(facts.mesh1).state is State.OK, "an egress gateway may be shared"
-    third["spec"]["gateways"]["ingress"]["name"] = "mesh2-ingress"
+        assert gateways(facts.mesh1).state is State.OK
+
+
+def test_two_peers_may_not_share_an_ingress_gateway(recorded: Recorded) -> None:
+    add_third_mesh(recorded, ingress="mesh2-ingress")
     with recorded.facts() as (facts, _):
         link = gateways(facts.mesh1)
     assert (link.cause, link.side) == ("ingress-shared", "mesh1")
@@ -189,27 +215,44 @@ def test_a_service_that_also_selects_another_gateway_gives_the_egress_no_other_i
     assert "its certificate could not be read" in identity.seen, "where it is from is said"
 
 
-def test_statuses_that_nobody_writes(recorded: Recorded) -> None:
-    listed = recorded.mesh1[f"{_FEDERATION}/mesh1-system/exportedservicesets"]["items"]
-    del listed[0]["status"]
-    annotations = lock_of(recorded)["annotations"]
-    (key,) = annotations
-    record = json.loads(annotations[key])
-    record["renewTime"] = recorded.now.isoformat()
-    for change, cause in (
-        ({}, "not-exported-yet"),
-        ({"holderIdentity": "istiod-fed-export-gone"}, "leader-missing"),
-        ({"renewTime": (recorded.now - timedelta(minutes=5)).isoformat()}, "leader-missing"),
-        ({"holderIdentity": ""}, "leader-missing"),
-    ):
-        annotations[key] = json.dumps({**record, **change})
+@pytest.fixture
+def unwritten(recorded: Recorded) -> Callable[..., Link]:
+    """Looks at the exports, whose status nobody writes, with a leader's lock that says such things."""
+    del recorded.mesh1[f"{_FEDERATION}/mesh1-system/exportedservicesets"]["items"][0]["status"]
+
+    def look(holder: str | None = None, renewed: timedelta = timedelta()) -> Link:
+        lock = recorded.mesh1["/api/v1/namespaces/mesh1-system/configmaps/servicemesh-federation"]["metadata"]
+        ((key, text),) = lock["annotations"].items()
+        record = json.loads(text) | {"renewTime": (recorded.now + renewed).isoformat()}
+        lock["annotations"][key] = json.dumps(record if holder is None else {**record, "holderIdentity": holder})
         with recorded.facts() as (facts, _):
-            link = exports(facts)
-        assert (link.cause, link.side) == (cause, "mesh1"), link.seen
-    # Without a status of the peer istiod has not got that far: it is not the lock.
+            return exports(facts)
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("lock", "cause"),
+    [
+        ({}, "not-exported-yet"),
+        ({"holder": "istiod-fed-export-gone"}, "leader-missing"),
+        ({"renewed": timedelta(minutes=-5)}, "leader-missing"),
+        ({"holder": ""}, "leader-missing"),
+    ],
+    ids=["held", "gone", "not renewed", "of nobody"],
+)
+def test_a_status_that_nobody_writes_is_the_leaders_whose_lock_nobody_holds(
+    unwritten: Callable[..., Link], lock: dict[str, Any], cause: str
+) -> None:
+    link = unwritten(**lock)
+    assert (link.cause, link.side) == (cause, "mesh1"), link.seen
+
+
+def test_an_istiod_that_has_not_come_to_its_peer_yet_is_no_matter_of_the_lock(
+    recorded: Recorded, unwritten: Callable[..., Link]
+) -> None:
     del peer_of(recorded, "mesh1")["status"]
-    with recorded.facts() as (facts, _):
-        assert exports(facts).cause == "not-exported-yet"
+    assert unwritten(holder="").cause == "not-exported-yet"
 
 
 def test_an_import_set_that_nobody_writes(recorded: Recorded) -> None:
@@ -220,62 +263,89 @@ def test_an_import_set_that_nobody_writes(recorded: Recorded) -> None:
     assert (link.cause, link.side) == ("leader-missing", "mesh2")
 
 
-def test_policies_that_may_be_to_blame_are_named(recorded: Recorded) -> None:
-    def named(name: str, namespace: str, **spec: Any) -> Any:
-        return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+POLICIES = "/apis/networking.k8s.io/v1/namespaces/mesh2-system/networkpolicies"
+RATINGS = {"matchLabels": {"app": "ratings"}}
 
-    gateway, ratings = {"app": "mesh1-egress"}, {"matchLabels": {"app": "ratings"}}
-    path = "/apis/networking.k8s.io/v1/namespaces/mesh2-system/networkpolicies"
-    recorded.mesh2[path] = items(
-        named("shut", "mesh2-system", podSelector={"matchLabels": gateway}),
-        named("all", "mesh2-system", podSelector={}),
-        named("others", "mesh2-system", podSelector={"matchLabels": {"app": "istiod"}}),
+
+def policy(name: str, namespace: str, **spec: Any) -> Any:
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def policed(observed: Load, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshFacts]:
+    """mesh2 with policies and rules of each kind: some that may be to blame, and some of others."""
+    recorded = Recorded(observed, tmp_path_factory.mktemp("policed"))
+    recorded.mesh2[POLICIES] = items(
+        policy("shut", "mesh2-system", podSelector={"matchLabels": {"app": "mesh1-egress"}}),
+        policy("all", "mesh2-system", podSelector={}),
+        policy("others", "mesh2-system", podSelector={"matchLabels": {"app": "istiod"}}),
     )
     recorded.mesh2[f"{_SECURITY}/mesh2-bookinfo/authorizationpolicies"] = items(
-        named("nobody", "mesh2-bookinfo", selector=ratings, action="DENY"),
-        named("details", "mesh2-bookinfo", selector={"matchLabels": {"app": "details"}}),
+        policy("nobody", "mesh2-bookinfo", selector=RATINGS, action="DENY"),
+        policy("details", "mesh2-bookinfo", selector={"matchLabels": {"app": "details"}}),
     )
-    recorded.mesh2[f"{_SECURITY}/mesh2-system/authorizationpolicies"] = items(named("mesh-wide", "mesh2-system"))
+    recorded.mesh2[f"{_SECURITY}/mesh2-system/authorizationpolicies"] = items(policy("mesh-wide", "mesh2-system"))
     recorded.mesh2[f"{_SECURITY}/mesh2-bookinfo/peerauthentications"] = items(
-        named("plain", "mesh2-bookinfo", selector=ratings, mtls={"mode": "DISABLE"}),
-        named("strict", "mesh2-bookinfo", mtls={"mode": "STRICT"}),
+        policy("plain", "mesh2-bookinfo", selector=RATINGS, mtls={"mode": "DISABLE"}),
+        policy("strict", "mesh2-bookinfo", mtls={"mode": "STRICT"}),
     )
     recorded.mesh2[f"{_ISTIO}/mesh2-bookinfo/destinationrules"] = items(
-        named("simple", "mesh2-bookinfo", host="*.mesh1-imports.local", trafficPolicy={"tls": {"mode": "SIMPLE"}}),
-        named("mutual", "mesh2-bookinfo", host="*.local", trafficPolicy={"tls": {"mode": "ISTIO_MUTUAL"}}),
+        policy("simple", "mesh2-bookinfo", host="*.mesh1-imports.local", trafficPolicy={"tls": {"mode": "SIMPLE"}}),
+        policy("mutual", "mesh2-bookinfo", host="*.local", trafficPolicy={"tls": {"mode": "ISTIO_MUTUAL"}}),
     )
-    imported = "ratings.mesh2-bookinfo.svc.mesh1-imports.local"
     with recorded.facts() as (facts, _):
-        mesh, pods = facts.mesh2, facts.mesh2.app_pods("ratings")
-        assert network_policies(mesh, "mesh1-egress").endswith(": all, shut")
-        told = authorization_policies(mesh, pods)
-        assert told.endswith(": mesh2-bookinfo/nobody (DENY), mesh2-system/mesh-wide (ALLOW)")
-        assert plaintext_of(mesh, pods) == "PeerAuthentication mesh2-bookinfo/plain turns mTLS off"
-        assert plaintext_to(mesh, imported) == "DestinationRule mesh2-bookinfo/simple sets another TLS mode than " + (
-            "ISTIO_MUTUAL"
-        )
-    recorded.mesh2[path] = refused(403, "networkpolicies is forbidden")
+        yield facts.mesh2
+
+
+def test_network_policies_that_may_be_to_blame_are_named(policed: MeshFacts) -> None:
+    assert network_policies(policed, "mesh1-egress").endswith(": all, shut")
+
+
+def test_authorization_policies_that_may_be_to_blame_are_named(policed: MeshFacts) -> None:
+    told = authorization_policies(policed, policed.app_pods("ratings"))
+    assert told.endswith(": mesh2-bookinfo/nobody (DENY), mesh2-system/mesh-wide (ALLOW)")
+
+
+def test_a_peer_authentication_by_which_pods_take_plaintext_is_named(policed: MeshFacts) -> None:
+    told = plaintext_of(policed, policed.app_pods("ratings"))
+    assert told == "PeerAuthentication mesh2-bookinfo/plain turns mTLS off"
+
+
+def test_a_destination_rule_by_which_a_host_is_called_without_mutual_tls_is_named(policed: MeshFacts) -> None:
+    told = plaintext_to(policed, "ratings.mesh2-bookinfo.svc.mesh1-imports.local")
+    assert told == "DestinationRule mesh2-bookinfo/simple sets another TLS mode than ISTIO_MUTUAL"
+
+
+def test_network_policies_that_could_not_be_read_are_said_to_be(recorded: Recorded) -> None:
+    recorded.mesh2[POLICIES] = refused(403, "networkpolicies is forbidden")
     with recorded.facts() as (facts, _):
         told = network_policies(facts.mesh2, "mesh1-egress")
     assert told == "the NetworkPolicies of mesh2-system could not be read (Forbidden)"
 
 
-def test_label_selectors_and_hosts_of_rules() -> None:
-    pod = {"metadata": {"labels": {"app": "ratings", "version": "v1"}}}
+@pytest.mark.parametrize(
+    ("selector", "taken"),
+    [
+        (None, True),
+        ({"matchLabels": {"app": "ratings"}}, True),
+        ({"matchLabels": {"app": "ratings", "version": "v2"}}, False),
+        ({"matchExpressions": [{"key": "version", "operator": "In", "values": ["v1", "v2"]}]}, True),
+        ({"matchExpressions": [{"key": "version", "operator": "NotIn", "values": ["v1"]}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["web"]}]}, True),
+        ({"matchExpressions": [{"key": "app", "operator": "Exists", "values": []}]}, True),
+        ({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist", "values": []}]}, True),
+    ],
+)
+def test_a_label_selector_takes_the_pods_that_it_says(selector: dict[str, Any] | None, taken: bool) -> None:
+    assert selects(selector, {"metadata": {"labels": {"app": "ratings", "version": "v1"}}}) is taken
 
-    def taken(key: str, operator: str, *values: str) -> bool:
-        return selects({"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}, pod)
 
-    assert selects(None, pod)
-    assert selects({"matchLabels": {"app": "ratings"}}, pod)
-    assert not selects({"matchLabels": {"app": "ratings", "version": "v2"}}, pod)
-    assert taken("version", "In", "v1", "v2")
-    assert not taken("version", "NotIn", "v1")
-    assert taken("tier", "NotIn", "web")
-    assert taken("app", "Exists")
-    assert taken("tier", "DoesNotExist")
+def test_a_host_of_a_rule_covers_what_its_wildcard_stands_for() -> None:
     assert covers("*.local", "ratings.cluster.local")
     assert not covers("ratings", "ratings.cluster.local")
+
+
+def test_another_tls_mode_is_seen_wherever_a_rule_sets_it() -> None:
     assert other_tls({"subsets": [{"trafficPolicy": {"tls": {"mode": "DISABLE"}}}]})
     assert other_tls({"trafficPolicy": {"portLevelSettings": [{"tls": {"mode": "SIMPLE"}}]}})
     assert not other_tls({"trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}})
