@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from harness import kinds
 from harness.diagnosis import Diagnosis, State, diagnose
 from harness.kinds import Kind
-from selftests.support.diagnosed import Meshes, command, meshes, named, until
+from selftests.support.diagnosed import Meshes, command, in_effect, meshes, named, until
 
 __all__ = ["meshes"]
 SYSTEM, APP = {"mesh1": "mesh1-system", "mesh2": "mesh2-system"}, {"mesh1": "mesh1-bookinfo", "mesh2": "mesh2-bookinfo"}
@@ -71,22 +71,23 @@ def test_reviews_that_are_pinned_by_nothing(meshes: Meshes) -> None:
     told(found, "reviews-route-missing", "mesh2", "reviews", "v3")
 
 
-def test_reviews_that_are_not_pinned_to_v3(meshes: Meshes) -> None:
-    def routed(*versions: str) -> dict[str, Any]:
-        to = [{"destination": {"host": "reviews", "subset": version}, "weight": 50} for version in versions]
-        return {"http": [{"route": to}]}
+def reviews(*versions: str) -> list[dict[str, Any]]:
+    """Destinations, half of the requests to each of these versions."""
+    return [{"destination": {"host": "reviews", "subset": version}, "weight": 50} for version in versions]
 
-    for spec, cause, word in (
-        (routed("v3", "v1"), "reviews-not-pinned", "v1"),
-        (routed("v9"), "reviews-not-pinned", "v9"),
-        (
-            {"http": [{"route": [{"destination": {"host": "reviews"}}]}]},
-            "reviews-not-pinned",
-            "no subset",
-        ),
-    ):
-        with meshes.changed("mesh2", kinds.VIRTUAL_SERVICE, "reviews", APP["mesh2"], spec):
-            told(diagnose(meshes.clusters), cause, "mesh2", word, "v3")
+
+@pytest.mark.parametrize(
+    ("route", "word"),
+    [(reviews("v3", "v1"), "v1"), (reviews("v9"), "v9"), ([{"destination": {"host": "reviews"}}], "no subset")],
+    ids=["another", "unknown", "no-subset"],
+)
+def test_reviews_that_are_not_pinned_to_v3(meshes: Meshes, route: list[dict[str, Any]], word: str) -> None:
+    with meshes.changed("mesh2", kinds.VIRTUAL_SERVICE, "reviews", APP["mesh2"], {"http": [{"route": route}]}):
+        found = diagnose(meshes.clusters)
+    told(found, "reviews-not-pinned", "mesh2", word, "v3")
+
+
+def test_a_subset_that_reviews_do_not_have(meshes: Meshes) -> None:
     with meshes.changed("mesh2", kinds.DESTINATION_RULE, "reviews", APP["mesh2"], {"subsets": []}):
         told(diagnose(meshes.clusters), "unknown-subset", "mesh2", "subset v3 of reviews")
 
@@ -123,50 +124,64 @@ def rules(meshes: Meshes, mesh: str, kind: Kind, name: str) -> list[dict[str, An
     return meshes.clusters[mesh].get(kind, name, SYSTEM[mesh])["spec"][field]
 
 
-def test_a_surplus_export_does_not_hide_what_breaks_requests(meshes: Meshes) -> None:
+@pytest.fixture(scope="module")
+def surplus(meshes: Meshes) -> tuple[Diagnosis, Diagnosis]:
+    """With an export that nobody asked for: while ratings-split calls nobody, and with nothing else wrong."""
     details = {"type": "NameSelector", "nameSelector": {"namespace": APP["mesh1"], "name": "details"}}
-    found_rules = [*rules(meshes, *EXPORTS), details]
-    alone = {"http": [{"route": [{"destination": {"host": "nobody"}}]}]}
-    with ruled(meshes, *EXPORTS, exportRules=found_rules):
+    nobody = {"http": [{"route": [{"destination": {"host": "nobody"}}]}]}
+    with ruled(meshes, *EXPORTS, exportRules=[*rules(meshes, *EXPORTS), details]):
         until("details to be exported", lambda: "details." in str(status(meshes, *EXPORTS)))
-        with meshes.changed("mesh2", kinds.VIRTUAL_SERVICE, "ratings-split", APP["mesh2"], alone):
+        with meshes.changed("mesh2", kinds.VIRTUAL_SERVICE, "ratings-split", APP["mesh2"], nobody):
             both = diagnose(meshes.clusters)
-        surplus = diagnose(meshes.clusters)
+        return both, diagnose(meshes.clusters)
+
+
+def test_a_surplus_export_does_not_hide_what_breaks_requests(surplus: tuple[Diagnosis, Diagnosis]) -> None:
+    both, _ = surplus
     told(both, "unknown-host", "mesh2", "nobody")
     exposed = next(link for link in both.links if link.name == "exposure")
     assert (exposed.cause, exposed.side) == ("surplus-export", "mesh1")
     assert both.links.index(exposed) > [link.name for link in both.links].index("strangers")
-    told(surplus, "surplus-export", "mesh1", "details")
+
+
+def test_a_surplus_export_that_breaks_nothing_is_named(surplus: tuple[Diagnosis, Diagnosis]) -> None:
+    _, alone = surplus
+    told(alone, "surplus-export", "mesh1", "details")
+
+
+def without_alias(rule: dict[str, Any]) -> dict[str, Any]:
+    """An import set with that rule, whose services keep their names."""
+    return {"importRules": [{**rule, "nameSelector": {"namespace": rule["nameSelector"]["namespace"]}}]}
+
+
+def behind_another_alias(rule: dict[str, Any]) -> dict[str, Any]:
+    """An import set with that rule, and before it one that gives ratings another name."""
+    selector = rule["nameSelector"]
+    alias = {**selector["alias"], "name": "ratings-remote"}
+    return {"importRules": [{**rule, "nameSelector": {**selector, "name": "ratings", "alias": alias}}, rule]}
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("changed", "words"),
     [
         (
-            {"domainSuffix": "other.local"},
+            lambda _: {"domainSuffix": "other.local"},
             ("mongodb.mesh2-bookinfo.other.local", "domainSuffix other.local of the set"),
         ),
         (
-            {"domainSuffix": "cluster.local"},
+            lambda _: {"domainSuffix": "cluster.local"},
             ("mongodb.mesh2-bookinfo.cluster.local", "domainSuffix must differ from cluster.local"),
         ),
-        ({"alias": None}, ("mongodb.bookinfo.svc.mesh1-imports.local", "alias.namespace: mesh2-bookinfo")),
-        ({"first": "ratings-remote"}, ("ratings-remote.mesh2-bookinfo.svc", "importRules[0]", "alias.name")),
+        (without_alias, ("mongodb.bookinfo.svc.mesh1-imports.local", "alias.namespace: mesh2-bookinfo")),
+        (behind_another_alias, ("ratings-remote.mesh2-bookinfo.svc", "importRules[0]", "alias.name")),
     ],
     ids=["suffix", "cluster-suffix", "no-alias", "first-rule"],
 )
 def test_services_under_another_name_are_no_matter_of_waiting(
-    meshes: Meshes, change: dict[str, Any], words: tuple[str, ...]
+    meshes: Meshes, changed: Callable[[dict[str, Any]], dict[str, Any]], words: tuple[str, ...]
 ) -> None:
     (rule,) = rules(meshes, *IMPORTS)
-    selector = rule["nameSelector"]
-    spec: dict[str, Any] = change
-    if "alias" in change:
-        spec = {"importRules": [{**rule, "nameSelector": {"namespace": selector["namespace"]}}]}
-    if "first" in change:
-        alias = {**selector["alias"], "name": change["first"]}
-        spec = {"importRules": [{**rule, "nameSelector": {**selector, "name": "ratings", "alias": alias}}, rule]}
-    with ruled(meshes, *IMPORTS, **spec):
+    with ruled(meshes, *IMPORTS, **changed(rule)):
         found = diagnose(meshes.clusters)
     told(found, "imported-under-another-name", "mesh2", *words, "svc.mesh1-imports.local")
 
@@ -268,13 +283,12 @@ def test_an_object_in_the_wrong_namespace_is_to_be_moved(meshes: Meshes, kind: K
 
 
 def test_an_endpoint_of_a_gateway_that_is_gone_is_said_in_words(meshes: Meshes) -> None:
-    def running() -> bool:
-        return bool(meshes.federation.mesh2.gateway_pods("mesh1-egress"))
+    def seen(gone: bool) -> bool:
+        return bool(meshes.federation.mesh2.gateway_pods("mesh1-egress")) is not gone
 
-    with meshes.changed("mesh2", kinds.DEPLOYMENT, "mesh1-egress", SYSTEM["mesh2"], {"replicas": 0}):
-        until("the egress gateway to be gone", lambda: not running())
+    down = meshes.changed("mesh2", kinds.DEPLOYMENT, "mesh1-egress", SYSTEM["mesh2"], {"replicas": 0})
+    with in_effect(down, "the egress gateway to be gone", seen):
         found = diagnose(meshes.clusters, patience=1)
-    until("the egress gateway to be back", running)
     told(found, "gateway-down", "mesh2", "mesh1-egress")
     client = next(link for link in found.links if link.name == "client sidecar")
     assert (client.state, client.cause) == (State.BROKEN, "egress-endpoint-stale"), client

@@ -21,7 +21,7 @@ from harness.cluster import Cluster
 from harness.diagnosis import Diagnosis
 from harness.entry import productpage_entry, wait_for_stars
 from harness.envoy import Proxy
-from harness.kinds import PEER, POD, Kind
+from harness.kinds import DEPLOYMENT, PEER, POD, Kind
 from harness.mesh import MESH2, Federation
 from harness.peering import remote_problems, watch_problems
 from harness.progress import Progress
@@ -68,10 +68,19 @@ class Meshes:
         """`remote` of mesh2's peer object, with changes."""
         return {**self.clusters["mesh2"].get(PEER, "mesh1", "mesh2-system")["spec"]["remote"], **changes}
 
+    def sidecars(self, mesh: str, selector: str) -> list[Proxy]:
+        """Those of the application's running pods with such labels."""
+        pods = self.federation.mesh(mesh).running_pods(f"{mesh}-bookinfo", selector)
+        return [Proxy(self.clusters[mesh], f"{mesh}-bookinfo", pod["metadata"]["name"]) for pod in pods]
+
     def reviews(self) -> Proxy:
         """The sidecar that calls ratings."""
-        pods = self.federation.mesh2.running_pods("mesh2-bookinfo", "app=reviews,version=v3")
-        return Proxy(self.clusters["mesh2"], "mesh2-bookinfo", pods[0]["metadata"]["name"])
+        return self.sidecars("mesh2", "app=reviews,version=v3")[0]
+
+    def gateway(self, mesh: str, name: str) -> Proxy:
+        """The proxy of one of the gateways between the meshes."""
+        pod = self.federation.mesh(mesh).gateway_pods(name)[0]["metadata"]["name"]
+        return Proxy(self.clusters[mesh], f"{mesh}-system", pod)
 
     def renew_reviews(self) -> None:
         """Puts another pod in place of reviews v3's, with a sidecar that has no connection yet."""
@@ -95,6 +104,16 @@ class Meshes:
             yield
         finally:
             cluster.delete(kind, name, namespace)
+
+    @contextlib.contextmanager
+    def without_ratings(self, mesh: str) -> Iterator[None]:
+        """With no pod of ratings in one mesh, until the block ends."""
+        namespace, none = f"{mesh}-bookinfo", {"replicas": 0}
+        with (
+            self.changed(mesh, DEPLOYMENT, "ratings-v1", namespace, none),
+            self.changed(mesh, DEPLOYMENT, "ratings-v2", namespace, none),
+        ):
+            yield
 
     @contextlib.contextmanager
     def halted(self, mesh: str, app: str, version: str) -> Iterator[None]:
@@ -173,6 +192,20 @@ def named(found: Diagnosis) -> tuple[str, str]:
 def until(what: str, true: Callable[[], bool], seconds: float = 20) -> None:
     """Waits for what is not an object of the API."""
     wait_for(what, lambda: (true() or None, "not yet"), seconds)
+
+
+@contextlib.contextmanager
+def in_effect(
+    change: contextlib.AbstractContextManager[Any], what: str, seen: Callable[[bool], bool]
+) -> Iterator[None]:
+    """With a change that proxies know of, until the block ends and they know that it is over.
+
+    seen: whether they know of it (True), or of nothing of it any more (False).
+    """
+    with change:
+        until(what, lambda: seen(True))
+        yield
+    until(f"no longer: {what}", lambda: seen(False))
 
 
 def drained(proxy: Proxy) -> bool:
