@@ -138,45 +138,78 @@ def test_what_the_failing_test_asked_of_the_split_counts(tmp_path: Path) -> None
     assert run.content["diagnosis"]["cause"] == "weights-differ", run.done.stdout
 
 
-def test_a_later_failure_is_explained_too_and_what_it_measured_is_evidence(tmp_path: Path) -> None:
-    run = Run(tmp_path, FAILS_TWICE, "--split-margin", "20")
-    said, found = run.done.stdout, run.content["diagnosis"]
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that fails of no cause that is seen, and later because somebody changed the weights."""
+    return Run(tmp_path_factory.mktemp("twice"), FAILS_TWICE, "--split-margin", "20")
+
+
+def test_a_later_failure_is_explained_too(twice: Run) -> None:
+    said = twice.done.stdout
     first, second = said.find("after test_fails_first failed:"), said.find("after SPLIT-001 failed:")
     assert 0 < first < second, said
     assert "cause: none" in said[first:second], said
     assert "[weights-differ]" in said[second:], said
+
+
+def test_the_report_tells_after_which_failure_a_cause_was_seen(twice: Run) -> None:
+    found = twice.content["diagnosis"]
     assert (found["cause"], found["after"]) == ("weights-differ", "SPLIT-001")
     assert [(walk["cause"], walk["after"]) for walk in found["walks"]] == [("", "test_fails_first")]
-    assert found["sentence"] in (run.report / "index.html").read_text()
-    evidence = run.report / "evidence"
+    assert found["sentence"] in (twice.report / "index.html").read_text()
+
+
+def test_what_a_later_failure_measured_is_evidence(twice: Run) -> None:
+    evidence = twice.report / "evidence"
     assert yaml.safe_load((evidence / "ledger.yaml").read_text())[0]["asked"] == {"mesh1": 0, "mesh2": 100}
     assert "weights-differ" in (evidence / "diagnosis.yaml").read_text()
-    files = {str(path.relative_to(run.report)) for path in evidence.rglob("*") if path.is_file()}
-    assert {entry["file"] for entry in run.content["evidence"]} == files
-    sent = run.content["split"][0]["account"]["sent"]
-    for pod in ("reviews-v3", "istio-ingressgateway"):
-        [log] = (evidence / "mesh2" / "logs" / "SPLIT-001").glob(f"{pod}*.log")
-        assert len(log.read_text().splitlines()) >= sent, log.read_text()
-    [entry] = (evidence / "mesh2" / "proxies").glob("istio-ingressgateway*.json")
+    files = {str(path.relative_to(twice.report)) for path in evidence.rglob("*") if path.is_file()}
+    assert {entry["file"] for entry in twice.content["evidence"]} == files
+
+
+@pytest.mark.parametrize("pod", ["reviews-v3", "istio-ingressgateway"])
+def test_the_access_logs_of_a_later_failure_hold_every_request_it_sent(twice: Run, pod: str) -> None:
+    [log] = (twice.report / "evidence" / "mesh2" / "logs" / "SPLIT-001").glob(f"{pod}*.log")
+    sent = twice.content["split"][0]["account"]["sent"]
+    assert len(log.read_text().splitlines()) >= sent, log.read_text()
+
+
+def test_the_routes_by_which_requests_come_in_are_evidence(twice: Run) -> None:
+    [entry] = (twice.report / "evidence" / "mesh2" / "proxies").glob("istio-ingressgateway*.json")
     assert "productpage" in str(json.loads(entry.read_text())["routes"])
 
 
-def test_no_secret_leaves_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PLANTED", SECRET)
-    run = Run(tmp_path, PLANTED, "-o", "junit_logging=all")
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a run full of secrets wrote: the files of its report by their paths, and `terminal`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLANTED", SECRET)
+        run = Run(tmp_path_factory.mktemp("planted"), PLANTED, "-o", "junit_logging=all")
     files = {str(path.relative_to(run.report)): path.read_text() for path in run.report.rglob("*") if path.is_file()}
-    everything = files | {"terminal": run.done.stdout + run.done.stderr}
-    assert {name: context(text) for name, text in everything.items() if SECRET in text} == {}
-    assert {"report.yaml", "junit.xml", "index.html", "evidence/index.yaml"} <= files.keys()
-    for name, kept in (
+    return files | {"terminal": run.done.stdout + run.done.stderr}
+
+
+def test_no_secret_leaves_a_run(written: dict[str, str]) -> None:
+    assert {name: context(text) for name, text in written.items() if SECRET in text} == {}
+    assert {"report.yaml", "junit.xml", "index.html", "evidence/index.yaml"} <= written.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
         ("terminal", "token: [redacted]"),
         ("terminal", "refused Authorization: Bearer"),
         ("junit.xml", "proxy-url: http://user:[redacted]@proxy:3128"),
         ("evidence/mesh2/objects/mesh2-bookinfo-pods.yaml", "HARMLESS_BY_ITS_NAME"),
         ("evidence/mesh2/objects/mesh2-bookinfo-deployments.yaml", "DB_PASS"),
-    ):
-        assert kept in everything[name], everything[name]
-    assert "planted Bearer [redacted]" in "".join(text for name, text in files.items() if "/logs/" in name)
+    ],
+)
+def test_what_stands_around_a_secret_is_kept(written: dict[str, str], name: str, kept: str) -> None:
+    assert kept in written[name], written[name]
+
+
+def test_the_request_with_a_secret_in_it_is_in_the_access_logs(written: dict[str, str]) -> None:
+    assert "planted Bearer [redacted]" in "".join(text for name, text in written.items() if "/logs/" in name)
 
 
 def context(text: str) -> str:
@@ -184,26 +217,25 @@ def context(text: str) -> str:
     return text[max(0, text.index(SECRET) - 200) :][:300]
 
 
-def test_a_run_that_cannot_begin_says_so_without_secrets(tmp_path: Path) -> None:
+@pytest.fixture
+def secretive(tmp_path: Path) -> Path:
+    """A kubeconfig of a cluster that is not there, with a secret wherever one may be."""
+    proxied = {"server": f"https://me:{SECRET}@127.0.0.1:1", "proxy-url": f"http://me:{SECRET}@127.0.0.1:1"}
     kubeconfig = {
         "kind": "Config",
         "apiVersion": "v1",
-        "clusters": [
-            {
-                "name": "c",
-                "cluster": {
-                    "server": f"https://me:{SECRET}@127.0.0.1:1",
-                    "proxy-url": f"http://me:{SECRET}@127.0.0.1:1",
-                },
-            }
-        ],
+        "clusters": [{"name": "c", "cluster": proxied}],
         "users": [{"name": "u", "user": {"token": SECRET}}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(kubeconfig))
-    done = pytest_run(f"--mesh1-kubeconfig={path}", f"--mesh2-kubeconfig={path}")
+    return path
+
+
+def test_a_run_that_cannot_begin_says_so_without_secrets(secretive: Path) -> None:
+    done = pytest_run(f"--mesh1-kubeconfig={secretive}", f"--mesh2-kubeconfig={secretive}")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "this run cannot begin" in done.stdout + done.stderr
     assert SECRET not in done.stdout + done.stderr

@@ -149,18 +149,26 @@ def test_a_run_of_nothing_is_unknown(tmp_path):
     assert (run.done.returncode, run.content["result"]) == (pytest.ExitCode.NO_TESTS_COLLECTED, "unknown")
 
 
-def test_an_interrupted_run_leaves_what_it_knows(tmp_path):
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> Run:
+    """A run that Ctrl-C ends during the second of its two tests."""
     tests = TESTS.replace('pytest.skip("nothing is provisioned here")', "raise KeyboardInterrupt")
-    run = Run(tmp_path, tests, "-k", "good or left_out")
-    assert run.done.returncode == pytest.ExitCode.INTERRUPTED
-    assert run.results() == {
+    return Run(tmp_path_factory.mktemp("interrupted"), tests, "-k", "good or left_out")
+
+
+def test_an_interrupted_run_leaves_what_it_knows(interrupted):
+    assert interrupted.done.returncode == pytest.ExitCode.INTERRUPTED
+    assert interrupted.results() == {
         "INSTALL-001": ("passed", ""),
         "INSTALL-004": ("not-run", "interrupted by Ctrl-C during it"),
     }
-    assert run.content["result"] == "partial"
-    assert run.content["summary"].endswith("The run was interrupted by Ctrl-C during INSTALL-004.")
-    assert run.reason_of("INSTALL-002") == "not selected"
-    assert "interrupted by Ctrl-C during INSTALL-004" in (run.report / "junit.xml").read_text()
+    assert interrupted.content["result"] == "partial"
+    assert interrupted.reason_of("INSTALL-002") == "not selected"
+
+
+def test_an_interrupted_run_says_by_what_and_during_which_test(interrupted):
+    assert interrupted.content["summary"].endswith("The run was interrupted by Ctrl-C during INSTALL-004.")
+    assert "interrupted by Ctrl-C during INSTALL-004" in (interrupted.report / "junit.xml").read_text()
 
 
 def test_what_an_interrupted_run_did_not_come_to_says_so(tmp_path):
@@ -179,34 +187,56 @@ def test_a_run_that_ends_at_its_first_failure_says_what_it_left_open(tmp_path):
     assert "the run" not in (run.report / "junit.xml").read_text()
 
 
-def test_a_run_that_preflight_refuses_says_why_in_every_file(tmp_path):
-    lab = start_lab()
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory) -> tuple[Run, list[str]]:
+    """A run with a token that mesh2 does not know, and the servers of both meshes."""
+    directory, lab = tmp_path_factory.mktemp("refused"), start_lab()
     try:
-        good, refused = (settings.kubeconfig for settings in lab.clusters)
-        content = yaml.safe_load(refused.read_text())
+        good, bad = (settings.kubeconfig for settings in lab.clusters)
+        content = yaml.safe_load(bad.read_text())
         content["users"] = [{"name": user["name"], "user": {"token": "of-nobody"}} for user in content["users"]]
-        (tmp_path / "refused").write_text(yaml.safe_dump(content))
-        kubeconfigs = (f"--mesh1-kubeconfig={good}", f"--mesh2-kubeconfig={tmp_path / 'refused'}")
+        (directory / "kubeconfig").write_text(yaml.safe_dump(content))
+        kubeconfigs = (f"--mesh1-kubeconfig={good}", f"--mesh2-kubeconfig={directory / 'kubeconfig'}")
         tests = TESTS.replace("def test_good():", "def test_good(clusters):")
-        run = Run(tmp_path, tests, *kubeconfigs, "-k", "good or bad")
-        servers = [Cluster("x", settings.kubeconfig).server for settings in lab.clusters]
+        run = Run(directory, tests, *kubeconfigs, "-k", "good or bad")
+        return run, [Cluster("x", settings.kubeconfig).server for settings in lab.clusters]
     finally:
         stop_lab(lab)
+
+
+def test_a_run_that_preflight_refuses_is_unknown_and_says_why(refused):
+    run, _ = refused
     assert run.done.returncode == pytest.ExitCode.USAGE_ERROR
     assert run.content["result"] == "unknown"
     assert re.match("Nothing was tested, .*This run cannot begin: mesh2: .*401", run.content["summary"])
+
+
+def test_a_run_that_preflight_refuses_says_why_of_every_requirement_that_was_selected(refused):
+    run, _ = refused
     for identity in ("INSTALL-001", "INSTALL-002"):
         assert re.match("(?s)refused before the run because\nmesh2: .*401", run.reason_of(identity))
     assert run.reason_of("INSTALL-003") == "not selected"
+
+
+def test_a_run_that_preflight_refuses_says_which_clusters_it_saw(refused):
+    run, servers = refused
     assert [mesh["server"] for mesh in run.content["meshes"]] == servers
     assert "401" in run.content["meshes"][1]["problem"]
     assert run.content["meshes"][0]["kubernetes"]
-    assert "No cluster was reached" not in (run.report / "index.html").read_text()
+
+
+def test_a_run_that_preflight_refuses_says_why_on_the_page_and_in_the_junit_file(refused):
+    run, _ = refused
+    text = (run.report / "index.html").read_text()
+    assert "401" in text
+    assert "No cluster was reached" not in text
     [error] = ElementTree.parse(run.report / "junit.xml").iter("error")
     assert "401" in error.get("message")
-    everything = "".join(path.read_text() for path in run.report.iterdir())
-    assert "of-nobody" not in everything
-    assert "401" in (run.report / "index.html").read_text()
+
+
+def test_a_run_that_preflight_refuses_writes_no_token(refused):
+    run, _ = refused
+    assert "of-nobody" not in "".join(path.read_text() for path in run.report.iterdir())
 
 
 def test_a_split_that_was_interrupted_is_told_with_its_figures(tmp_path):
