@@ -22,6 +22,7 @@ from lab.kube import controllers
 from lab.kube.objects import now
 from lab.resources import NAMESPACE, POD, Resource
 from lab.settings import ClusterSettings
+from selftests.support.stories import told_in
 
 T = TypeVar("T")
 PATIENCE = 10.0
@@ -128,14 +129,17 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def _scene(settings: ClusterSettings, mutate: Callable[[Object], Object] | None) -> AsyncIterator[Scene]:
-    async with ApiClient(settings, "selftest") as api:
-        running = asyncio.create_task(controllers.run(api, settings, mutate))
+async def played_scene(
+    cluster: ClusterSettings, mutate: Callable[[Object], Object] | None = None
+) -> AsyncIterator[Scene]:
+    """A scene with the controllers beside it; what they fail with, it fails with."""
+    async with ApiClient(cluster, "selftest") as api:
+        running = asyncio.create_task(controllers.run(api, cluster, mutate))
         try:
             await controllers.wait_until_served(api)
             namespace = f"test-{secrets.token_hex(4)}"
             await api.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-            yield Scene(api, settings, namespace)
+            yield Scene(api, cluster, namespace)
             if running.done():
                 running.result()
         finally:
@@ -152,7 +156,11 @@ def play(
     """Runs a story with the controllers beside it."""
 
     async def run() -> None:
-        async with _scene(settings, mutate) as scene:
+        async with played_scene(settings, mutate) as scene:
             await story(scene)
 
     asyncio.run(run())
+
+
+played = told_in(played_scene)
+"""A test that is told in a scene of the module's `cluster`."""
