@@ -10,7 +10,7 @@ import asyncio
 import copy
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from lab.istiod.state import MeshState
 from lab.resources import Resource
 from lab.settings import ClusterSettings
 from selftests.support.loopback import loopback_address
+from selftests.support.stories import told_in
 
 Load = Callable[[str], Any]
 Object = dict[str, Any]
@@ -388,9 +389,9 @@ async def federated(observed: Load, version: str = "2.1.6") -> AsyncIterator[Pai
         yield both
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Runs a test's scenario in an event loop of its own."""
-    asyncio.run(scenario)
+in_pair = told_in(pair)
+in_federation = told_in(federated)
+"""Tests that are told in two meshes, without peers or connected."""
 
 
 def shape(value: Any) -> Any:
