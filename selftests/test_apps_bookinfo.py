@@ -18,6 +18,7 @@ from lab.apps.bookinfo import FORWARDED, handler
 from lab.apps.wire import Dialer, HttpClient, HttpServer, Names, Request, Response
 from lab.node.readiness import accepts, http_get
 from selftests.support.loopback import loopback_address
+from selftests.support.stories import told_in
 
 ROOT = Path(__file__).parent.parent
 STARS = {"id": 0, "ratings": {"Reviewer1": 5, "Reviewer2": 4}}
@@ -76,8 +77,8 @@ class Town:
 
 
 @contextlib.asynccontextmanager
-async def town(directory: Path) -> AsyncIterator[Town]:
-    place = Town(directory)
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    place = Town(tmp_path)
     try:
         yield place
     finally:
@@ -85,167 +86,145 @@ async def town(directory: Path) -> AsyncIterator[Town]:
             await server.close(0)
 
 
-def run(scenario: Callable[[Town], Any], directory: Path) -> None:
-    async def main() -> None:
-        async with town(directory) as place:
-            await scenario(place)
-
-    asyncio.run(main())
+in_town = told_in(town)
 
 
-def test_the_page_shows_the_stars_of_both_reviewers(tmp_path):
-    async def scenario(place: Town) -> None:
-        await place.serve("details", Upstream(reply(200, BOOK)))
-        await place.serve("ratings", Upstream(reply(200, STARS)))
-        await place.serve("reviews", handler("reviews", "v3", place.dialer(), {}))
-        status, page = await (await place.app("productpage"))("/productpage")
-        assert status == 200
-        assert page.count(b'<font color="red">') == 2
-        assert (page.count(b'glyphicon-star"'), page.count(b"glyphicon-star-empty")) == (9, 1)
-
-    run(scenario, tmp_path)
+@in_town
+async def test_the_page_shows_the_stars_of_both_reviewers(place):
+    await place.serve("details", Upstream(reply(200, BOOK)))
+    await place.serve("ratings", Upstream(reply(200, STARS)))
+    await place.serve("reviews", handler("reviews", "v3", place.dialer(), {}))
+    status, page = await (await place.app("productpage"))("/productpage")
+    assert status == 200
+    assert page.count(b'<font color="red">') == 2
+    assert (page.count(b'glyphicon-star"'), page.count(b"glyphicon-star-empty")) == (9, 1)
 
 
 @pytest.mark.parametrize(("version", "color"), [("v2", "black"), ("v3", "red")])
-def test_reviews_versions_differ_in_colour(tmp_path, version, color):
-    async def scenario(place: Town) -> None:
-        await place.serve("ratings", Upstream(reply(200, STARS)))
-        _, body = await (await place.app("reviews", version))("/reviews/0")
-        found = [review["rating"] for review in json.loads(body)["reviews"]]
-        assert found == [{"stars": 5, "color": color}, {"stars": 4, "color": color}]
-
-    run(scenario, tmp_path)
+@in_town
+async def test_reviews_versions_differ_in_colour(place, version, color):
+    await place.serve("ratings", Upstream(reply(200, STARS)))
+    _, body = await (await place.app("reviews", version))("/reviews/0")
+    found = [review["rating"] for review in json.loads(body)["reviews"]]
+    assert found == [{"stars": 5, "color": color}, {"stars": 4, "color": color}]
 
 
-def test_reviews_v1_asks_nobody(tmp_path):
-    async def scenario(place: Town) -> None:
-        ratings = Upstream(reply(200, STARS))
-        await place.serve("ratings", ratings)
-        status, body = await (await place.app("reviews", "v1"))("/reviews/0")
-        assert (status, ratings.seen) == (200, [])
-        assert all("rating" not in review for review in json.loads(body)["reviews"])
-
-    run(scenario, tmp_path)
+@in_town
+async def test_reviews_v1_asks_nobody(place):
+    ratings = Upstream(reply(200, STARS))
+    await place.serve("ratings", ratings)
+    status, body = await (await place.app("reviews", "v1"))("/reviews/0")
+    assert (status, ratings.seen) == (200, [])
+    assert all("rating" not in review for review in json.loads(body)["reviews"])
 
 
 @pytest.mark.parametrize("answer", [reply(503, {}), reply(500, {"error": "x"}), reply(200, {"no": "ratings"})])
-def test_a_failed_rating_becomes_a_text_and_the_page_stays_200(tmp_path, answer):
-    async def scenario(place: Town) -> None:
-        ratings = Upstream(answer)
-        await place.serve("ratings", ratings)
-        await place.serve("details", Upstream(reply(200, BOOK)))
-        await place.serve("reviews", handler("reviews", "v3", place.dialer(), {}))
-        status, page = await (await place.app("productpage"))("/productpage")
-        assert (status, page.count(b"Ratings service is currently unavailable")) == (200, 2)
-        assert len(ratings.seen) == 1
-
-    run(scenario, tmp_path)
+@in_town
+async def test_a_failed_rating_becomes_a_text_and_the_page_stays_200(place, answer):
+    ratings = Upstream(answer)
+    await place.serve("ratings", ratings)
+    await place.serve("details", Upstream(reply(200, BOOK)))
+    await place.serve("reviews", handler("reviews", "v3", place.dialer(), {}))
+    status, page = await (await place.app("productpage"))("/productpage")
+    assert (status, page.count(b"Ratings service is currently unavailable")) == (200, 2)
+    assert len(ratings.seen) == 1
 
 
-def test_an_unknown_name_fails_even_where_a_sidecar_would_take_the_request(tmp_path):
-    async def scenario(place: Town) -> None:
-        sidecar = Upstream(reply(200, STARS))
-        address = await place.serve("somebody-else", sidecar)
-        _, body = await (await place.app("reviews", "v3", outbound=address))("/reviews/0")
-        assert (sidecar.seen, b"currently unavailable" in body) == ([], True)
-        place.name("ratings", "127.255.0.9")
-        _, body = await (await place.app("reviews", "v3", outbound=address))("/reviews/0")
-        assert (sidecar.seen[0].headers["host"], b"unavailable" in body) == ("ratings:9080", False)
-
-    run(scenario, tmp_path)
+@in_town
+async def test_an_unknown_name_fails_even_where_a_sidecar_would_take_the_request(place):
+    sidecar = Upstream(reply(200, STARS))
+    address = await place.serve("somebody-else", sidecar)
+    _, body = await (await place.app("reviews", "v3", outbound=address))("/reviews/0")
+    assert (sidecar.seen, b"currently unavailable" in body) == ([], True)
+    place.name("ratings", "127.255.0.9")
+    _, body = await (await place.app("reviews", "v3", outbound=address))("/reviews/0")
+    assert (sidecar.seen[0].headers["host"], b"unavailable" in body) == ("ratings:9080", False)
 
 
-def test_reviews_are_asked_twice_before_the_page_gives_up(tmp_path):
-    async def scenario(place: Town) -> None:
-        reviews = Upstream(reply(503, {}))
-        await place.serve("reviews", reviews)
-        await place.serve("details", Upstream(reply(200, BOOK)))
-        productpage = await place.app("productpage")
-        status, page = await productpage("/productpage")
-        assert (status, len(reviews.seen)) == (200, 2)
-        assert b"Sorry, product reviews are currently unavailable for this book." in page
-        assert (await productpage("/api/v1/products/0/reviews"))[0] == 503
-
-    run(scenario, tmp_path)
+@in_town
+async def test_reviews_are_asked_twice_before_the_page_gives_up(place):
+    reviews = Upstream(reply(503, {}))
+    await place.serve("reviews", reviews)
+    await place.serve("details", Upstream(reply(200, BOOK)))
+    productpage = await place.app("productpage")
+    status, page = await productpage("/productpage")
+    assert (status, len(reviews.seen)) == (200, 2)
+    assert b"Sorry, product reviews are currently unavailable for this book." in page
+    assert (await productpage("/api/v1/products/0/reviews"))[0] == 503
 
 
-def test_a_second_try_of_reviews_saves_the_page(tmp_path):
-    async def scenario(place: Town) -> None:
-        reviews = Upstream(reply(503, {}), reviews_with({"stars": 3, "color": "red"}))
-        await place.serve("reviews", reviews)
-        await place.serve("details", Upstream(reply(200, BOOK)))
-        _, page = await (await place.app("productpage"))("/productpage")
-        assert (len(reviews.seen), page.count(b'glyphicon-star"')) == (2, 3)
-
-    run(scenario, tmp_path)
+@in_town
+async def test_a_second_try_of_reviews_saves_the_page(place):
+    reviews = Upstream(reply(503, {}), reviews_with({"stars": 3, "color": "red"}))
+    await place.serve("reviews", reviews)
+    await place.serve("details", Upstream(reply(200, BOOK)))
+    _, page = await (await place.app("productpage"))("/productpage")
+    assert (len(reviews.seen), page.count(b'glyphicon-star"')) == (2, 3)
 
 
-def test_a_slow_upstream_is_given_up(tmp_path):
-    async def scenario(place: Town) -> None:
-        asked = asyncio.Event()
+class Silent:
+    """An upstream that never answers; `asked` is set as soon as it was asked."""
 
-        async def silent(_request: Request) -> Response:
-            asked.set()
-            await asyncio.Event().wait()
-            raise AssertionError
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
 
-        await place.serve("ratings", silent)
-        client = HttpClient(place.dialer())
-        with pytest.raises(TimeoutError):
-            await client.get("ratings", 9080, "/ratings/0", {}, timeout=0.05)
-        assert asked.is_set()
-
-    run(scenario, tmp_path)
+    async def __call__(self, _request: Request) -> Response:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
-def test_headers_go_on_as_the_originals_hand_them_on(tmp_path):
+@in_town
+async def test_a_slow_upstream_is_given_up(place):
+    silent = Silent()
+    await place.serve("ratings", silent)
+    with pytest.raises(TimeoutError):
+        await HttpClient(place.dialer()).get("ratings", 9080, "/ratings/0", {}, timeout=0.05)
+    assert silent.asked.is_set()
+
+
+@in_town
+async def test_headers_go_on_as_the_originals_hand_them_on(place):
     sent = {name: f"value-{name}" for name in FORWARDED} | {"x-secret": "no", "connection": "close"}
-
-    async def scenario(place: Town) -> None:
-        ratings = Upstream(reply(200, STARS))
-        await place.serve("ratings", ratings)
-        address = await place.serve("reviews", handler("reviews", "v3", place.dialer(), {}))
-        client = HttpClient(place.dialer())
-        await client.get(address, 9080, "/reviews/0", sent, 5)
-        got = ratings.seen[0].headers
-        assert {name: got.get(name) for name in FORWARDED} == {name: f"value-{name}" for name in FORWARDED}
-        assert "x-secret" not in got
-
-    run(scenario, tmp_path)
+    ratings = Upstream(reply(200, STARS))
+    await place.serve("ratings", ratings)
+    address = await place.serve("reviews", handler("reviews", "v3", place.dialer(), {}))
+    client = HttpClient(place.dialer())
+    await client.get(address, 9080, "/reviews/0", sent, 5)
+    got = ratings.seen[0].headers
+    assert {name: got.get(name) for name in FORWARDED} == {name: f"value-{name}" for name in FORWARDED}
+    assert "x-secret" not in got
 
 
-def test_the_user_who_logged_in_is_the_end_user_of_every_call(tmp_path):
-    async def scenario(place: Town) -> None:
-        reviews = Upstream(reviews_with({"stars": 1, "color": "red"}))
-        await place.serve("reviews", reviews)
-        await place.serve("details", Upstream(reply(200, BOOK)))
-        address = await place.serve("productpage", handler("productpage", "v1", place.dialer(), {}))
-        await HttpClient(place.dialer()).get(address, 9080, "/productpage", {"cookie": "a=b; session=jason"}, 5)
-        assert reviews.seen[0].headers["end-user"] == "jason"
-
-    run(scenario, tmp_path)
+@in_town
+async def test_the_user_who_logged_in_is_the_end_user_of_every_call(place):
+    reviews = Upstream(reviews_with({"stars": 1, "color": "red"}))
+    await place.serve("reviews", reviews)
+    await place.serve("details", Upstream(reply(200, BOOK)))
+    address = await place.serve("productpage", handler("productpage", "v1", place.dialer(), {}))
+    await HttpClient(place.dialer()).get(address, 9080, "/productpage", {"cookie": "a=b; session=jason"}, 5)
+    assert reviews.seen[0].headers["end-user"] == "jason"
 
 
-def test_a_kept_connection_that_was_closed_is_replaced_without_an_error(tmp_path):
-    async def scenario(place: Town) -> None:
-        address = await place.serve("ratings", Upstream(reply(200, STARS)))
-        client = HttpClient(place.dialer())
-        assert (await client.get("ratings", 9080, "/ratings/0", {}, 5))[0] == 200
-        first = place.servers.pop()
-        await first.close()
-        again = HttpServer(Upstream(reply(201, STARS)))
-        await again.start(address, 9080)
-        place.servers.append(again)
-        assert (await client.get("ratings", 9080, "/ratings/0", {}, 5))[0] == 201
-
-    run(scenario, tmp_path)
+@in_town
+async def test_a_kept_connection_that_was_closed_is_replaced_without_an_error(place):
+    address = await place.serve("ratings", Upstream(reply(200, STARS)))
+    client = HttpClient(place.dialer())
+    assert (await client.get("ratings", 9080, "/ratings/0", {}, 5))[0] == 200
+    first = place.servers.pop()
+    await first.close()
+    again = HttpServer(Upstream(reply(201, STARS)))
+    await again.start(address, 9080)
+    place.servers.append(again)
+    assert (await client.get("ratings", 9080, "/ratings/0", {}, 5))[0] == 201
 
 
-@pytest.mark.parametrize(("last_words", "requests"), [(b"", 3), (b"HTTP/1.1 200 OK\r\n", 2)])
-def test_a_request_is_repeated_only_if_a_kept_connection_ended_without_a_word(tmp_path, last_words, requests):
+@contextlib.asynccontextmanager
+async def answering_once(last_words: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """(address, requests that came) of a server that answers once on a connection; the next time it says less."""
     seen: list[bytes] = []
 
-    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         with contextlib.suppress(asyncio.IncompleteReadError):
@@ -253,17 +232,28 @@ def test_a_request_is_repeated_only_if_a_kept_connection_ended_without_a_word(tm
             writer.write(last_words)
         writer.close()
 
-    async def scenario(place: Town) -> None:
-        address = loopback_address()
-        async with await asyncio.start_server(answer_once, address, 9080):
-            client = HttpClient(place.dialer())
-            assert await client.get(address, 9080, "/", {}, 5) == (200, b"{}")
-            expected = contextlib.nullcontext() if not last_words else pytest.raises(ConnectionError)
-            with expected:
-                assert await client.get(address, 9080, "/", {}, 5) == (200, b"{}")
-        assert len(seen) == requests
+    address = loopback_address()
+    async with await asyncio.start_server(answer, address, 9080):
+        yield address, seen
 
-    run(scenario, tmp_path)
+
+@in_town
+async def test_a_request_is_repeated_if_a_kept_connection_ended_without_a_word(place):
+    async with answering_once(b"") as (address, seen):
+        client = HttpClient(place.dialer())
+        assert await client.get(address, 9080, "/", {}, 5) == (200, b"{}")
+        assert await client.get(address, 9080, "/", {}, 5) == (200, b"{}")
+    assert len(seen) == 3
+
+
+@in_town
+async def test_a_request_is_not_repeated_once_an_answer_has_begun(place):
+    async with answering_once(b"HTTP/1.1 200 OK\r\n") as (address, seen):
+        client = HttpClient(place.dialer())
+        assert await client.get(address, 9080, "/", {}, 5) == (200, b"{}")
+        with pytest.raises(ConnectionError):
+            await client.get(address, 9080, "/", {}, 5)
+    assert len(seen) == 2
 
 
 @pytest.fixture
@@ -293,22 +283,25 @@ def line_of(process: subprocess.Popen[bytes]) -> str:
     return process.stdout.readline().decode().rstrip("\n")
 
 
-def test_ratings_v2_reads_mongodb_and_says_when_it_cannot(tmp_path, hosts):
-    async def get() -> tuple[int, bytes]:
-        return await http_get(hosts["ratings"], 9080, "/ratings/0", 10)
-
+@pytest.fixture
+def ratings_v2(tmp_path, hosts) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], tuple[int, bytes]]]]:
+    """(the program of ratings v2, what it answers)."""
     with program("ratings", "v2", tmp_path, hosts["ratings"]) as ratings:
         assert line_of(ratings) == "Server listening on: http://0.0.0.0:9080"
-        status, body = asyncio.run(get())
-        assert (status, json.loads(body)) == (500, {"error": "could not connect to ratings database"})
-        assert line_of(ratings) == "GET /ratings/0"
-        with program("mongodb", "v1", tmp_path, hosts["mongodb"]) as mongo:
-            line_of(mongo)
-            assert asyncio.run(accepts(hosts["mongodb"], 27017, 5))
-            status, body = asyncio.run(get())
-    assert (status, json.loads(body)) == (200, STARS)
+        yield ratings, lambda: asyncio.run(http_get(hosts["ratings"], 9080, "/ratings/0", 10))
+
+
+def test_ratings_v2_reads_mongodb_and_says_when_it_cannot(ratings_v2, tmp_path, hosts):
+    ratings, get = ratings_v2
+    status, body = get()
+    assert (status, json.loads(body)) == (500, {"error": "could not connect to ratings database"})
+    assert line_of(ratings) == "GET /ratings/0"
+    with program("mongodb", "v1", tmp_path, hosts["mongodb"]) as mongo:
+        line_of(mongo)
+        assert asyncio.run(accepts(hosts["mongodb"], 27017, 5))
+        status, body = get()
     # 54 bytes of body: what the captured access logs of the ratings sidecars show.
-    assert len(body) == 54
+    assert (status, json.loads(body), len(body)) == (200, STARS, 54)
 
 
 def test_sigterm_ends_a_service_politely(tmp_path, hosts):

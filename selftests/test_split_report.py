@@ -45,17 +45,17 @@ def test_the_most_frequent_reason_is_named():
     assert "(most often: ratings call: 503)" in measurement((300, 300), 90, account=account).headline
 
 
-def test_all_figures_are_in_the_line_of_numbers():
+@pytest.fixture
+def full() -> Measurement:
+    """A measurement with all that can be told of one."""
     account = Account(2100, {"mesh1": 1043, "mesh2": 1053}, 4, 0, {"503": 4}, {"mesh1 ratings": 2}, {})
-    found = measurement(
-        (1003, 1009),
-        4,
-        account=account,
-        independence=Independence(1.04, -3.2, -5.0, regular=("a note",)),
-        rate=170.4,
-        elapsed=12.3,
-    )
-    for part in (
+    independence = Independence(1.04, -3.2, -5.0, regular=("a note",))
+    return measurement((1003, 1009), 4, account=account, independence=independence, rate=170.4, elapsed=12.3)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
         "PASS, n=2016 of at most 8576",
         "mesh1 1003 (49.9 %, 99 % interval ",
         "failed or unattributed 4 (at most ",
@@ -67,9 +67,14 @@ def test_all_figures_are_in_the_line_of_numbers():
         "12.3 s, 170 requests/s",
         "2100 sent = 1043 served by mesh1 + 1053 served by mesh2 + 4 failed + 0 unattributed; 4 x 503",
         "2 foreign lines of mesh1 ratings",
-    ):
-        assert part in found.numbers
-    assert found.report == f"{found.headline}\n{found.numbers}"
+    ],
+)
+def test_all_figures_are_in_the_line_of_numbers(full, part):
+    assert part in full.numbers
+
+
+def test_a_report_is_the_line_for_people_and_the_line_of_numbers(full):
+    assert full.report == f"{full.headline}\n{full.numbers}"
 
 
 def test_what_was_not_measured_says_why_and_does_not_pass():
