@@ -48,28 +48,44 @@ def test_a_client_certificate_is_an_identity(settings: ClusterSettings) -> None:
     assert (user["username"], "system:masters" in user["groups"]) == ("system:admin", True)
 
 
-def test_restricted_users_are_told_what_is_missing(http: Http, path: str) -> None:
+@pytest.fixture
+def viewer(http: Http) -> Iterator[Http]:
+    """A user who may neither list nor watch ConfigMaps, nor run anything in pods."""
     deny = [{"verbs": ["list", "watch"], "resources": ["configmaps"]}, {"resources": ["pods/exec"]}]
     http.must("POST", "/lab/users", {"token": "t1", "name": "viewer", "deny": deny})
-    viewer = Http(http.settings, "t1")
-    namespace = path.split("/")[4]
+    yield Http(http.settings, "t1")
+    http.must("DELETE", "/lab/users", {"token": "t1"})
+
+
+def test_restricted_users_are_told_what_is_missing(viewer: Http, path: str) -> None:
     status, answer = viewer.call("GET", path)
     assert (status, answer["reason"]) == (403, "Forbidden")
     assert answer["message"] == (
         'configmaps is forbidden: User "viewer" cannot list resource "configmaps" '
-        f'in API group "" in the namespace "{namespace}"'
+        f'in API group "" in the namespace "{path.split("/")[4]}"'
     )
+
+
+def test_restricted_users_may_do_the_rest(viewer: Http, path: str) -> None:
     assert viewer.call("POST", path, config_map("a"))[0] == 201
-    reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-
-    def allowed(**attributes: str) -> bool:
-        spec = {"resourceAttributes": {"namespace": namespace, **attributes}}
-        return viewer.must("POST", reviews, {"spec": spec})["status"]["allowed"]
-
-    assert not allowed(verb="watch", resource="configmaps")
-    assert allowed(verb="get", resource="configmaps")
-    assert not allowed(verb="create", resource="pods", subresource="exec")
     assert viewer.call("POST", "/lab/faults", {"rate": 1})[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("attributes", "allowed"),
+    [
+        ({"verb": "watch", "resource": "configmaps"}, False),
+        ({"verb": "get", "resource": "configmaps"}, True),
+        ({"verb": "create", "resource": "pods", "subresource": "exec"}, False),
+    ],
+)
+def test_users_can_ask_what_they_may(viewer: Http, path: str, attributes: dict[str, str], allowed: bool) -> None:
+    spec = {"resourceAttributes": {"namespace": path.split("/")[4], **attributes}}
+    review = viewer.must("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {"spec": spec})
+    assert review["status"]["allowed"] is allowed
+
+
+def test_a_user_who_was_removed_is_a_stranger(http: Http, viewer: Http, path: str) -> None:
     http.must("DELETE", "/lab/users", {"token": "t1"})
     assert viewer.call("GET", path)[0] == 401
 
@@ -227,13 +243,14 @@ def configure(http: Http, hook: Hook, path: str) -> Iterator[Callable[..., None]
         http.must("DELETE", target)
 
 
+def adding(data: dict[str, str]) -> Callable[[dict], dict]:
+    """The answer of a webhook that gives every object this data."""
+    patch = base64.b64encode(json.dumps([{"op": "add", "path": "/data", "value": data}]).encode()).decode()
+    return lambda _: {"allowed": True, "patchType": "JSONPatch", "patch": patch}
+
+
 def test_a_webhook_changes_objects(http: Http, path: str, hook: Hook, configure: Callable[..., None]) -> None:
-    patch = [{"op": "add", "path": "/data", "value": {"from": "hook"}}]
-    hook.answer = lambda _: {
-        "allowed": True,
-        "patchType": "JSONPatch",
-        "patch": base64.b64encode(json.dumps(patch).encode()).decode(),
-    }
+    hook.answer = adding({"from": "hook"})
     configure("mutating")
     assert http.must("POST", path, config_map("a"))["data"] == {"from": "hook"}
     http.patch(f"{path}/a", {"metadata": {"labels": {"x": "y"}}})
@@ -269,24 +286,29 @@ def test_a_broken_webhook_fails_or_is_ignored(
     assert http.call("POST", path, config_map("a"))[0] == 201
 
 
+class Slow:
+    """The answer of a webhook that thinks about the first object with data `slow` until it may `proceed`."""
+
+    def __init__(self) -> None:
+        self.reached, self.proceed = threading.Event(), threading.Event()
+
+    def __call__(self, request: dict) -> dict:
+        if request["object"]["data"].get("slow") and not self.reached.is_set():
+            self.reached.set()
+            self.proceed.wait(10)
+        return {"allowed": True}
+
+
 def test_changes_made_while_a_webhook_thinks_are_not_lost(
     http: Http, path: str, hook: Hook, configure: Callable[..., None]
 ) -> None:
     http.must("POST", path, config_map("a", {"k": "0"}))
-    reached, proceed = threading.Event(), threading.Event()
-
-    def slow(request: dict) -> dict:
-        if request["object"]["data"].get("slow") and not reached.is_set():
-            reached.set()
-            proceed.wait(10)
-        return {"allowed": True}
-
-    hook.answer = slow
+    hook.answer = slow = Slow()
     configure("validating")
     first = threading.Thread(target=Http(http.settings).patch, args=(f"{path}/a", {"data": {"slow": "1"}}))
     first.start()
-    assert reached.wait(10)
+    assert slow.reached.wait(10)
     http.patch(f"{path}/a", {"data": {"fast": "1"}})
-    proceed.set()
+    slow.proceed.set()
     first.join(10)
     assert http.must("GET", f"{path}/a")["data"] == {"k": "0", "slow": "1", "fast": "1"}
