@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from aiohttp import web
@@ -87,32 +87,56 @@ async def envoy(config: dict[str, Any], directory: Path) -> AsyncIterator[None]:
         assert await process.stop(5) == 0, said.decode()
 
 
-def test_envoy_is_ready_only_with_the_configuration_of_istiod(tmp_path):
-    async def scenario() -> None:
-        discovery, ip = Discovery(), loopback_address()
-        environment = container_environment(POD, CONTAINER, ip, "127.20.254.1")
-        config = bootstrap(POD, ip, role_of(CONTAINER), environment, discovery.address)
-        readiness = Readiness("proxy", CONTAINER, ip, ip)
+class Started(NamedTuple):
+    """What was seen of an Envoy with the bootstrap of the egress gateway; ready: before istiod gave a configuration."""
 
-        async def asked() -> bool:
-            return {body["type_url"].rsplit(".", 1)[1] for body in discovery.asked} >= {"Cluster"}
+    ip: str
+    node: dict[str, Any]
+    ready: bool
+    health: int
+    metrics: bytes
 
-        async with discovery.running(), envoy(config, tmp_path):
-            await until(asked)
-            assert not await readiness.look()
-            discovery.open.set()
-            await until(readiness.look)
-            assert (await http_get(ip, 15021, "/healthz/ready", 5))[0] == 200
-            _, metrics = await http_get(ip, 15090, "/stats/prometheus", 5)
-            assert b"envoy_cluster_upstream_cx_total" in metrics
-            node = discovery.asked[0]["node"]
-            assert node["id"] == f"router~{ip}~mesh1-egress-1.mesh2-system~mesh2-system.svc.cluster.local"
-            assert node["cluster"] == "mesh1-egress.mesh2-system"
-            assert node["locality"] == {"region": "region2"}
-            assert node["metadata"]["REQUESTED_NETWORK_VIEW"] == "network-mesh1"
-            assert node["metadata"]["SERVICE_ACCOUNT"] == "mesh1-egress-service-account"
 
-    asyncio.run(scenario())
+async def start(directory: Path) -> Started:
+    discovery, ip = Discovery(), loopback_address()
+    environment = container_environment(POD, CONTAINER, ip, "127.20.254.1")
+    config = bootstrap(POD, ip, role_of(CONTAINER), environment, discovery.address)
+    readiness = Readiness("proxy", CONTAINER, ip, ip)
+
+    async def asked() -> bool:
+        return {body["type_url"].rsplit(".", 1)[1] for body in discovery.asked} >= {"Cluster"}
+
+    async with discovery.running(), envoy(config, directory):
+        await until(asked)
+        early = await readiness.look()
+        discovery.open.set()
+        await until(readiness.look)
+        health, _ = await http_get(ip, 15021, "/healthz/ready", 5)
+        _, metrics = await http_get(ip, 15090, "/stats/prometheus", 5)
+        return Started(ip, discovery.asked[0]["node"], early, health, metrics)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory) -> Started:
+    return asyncio.run(start(tmp_path_factory.mktemp("envoy")))
+
+
+def test_envoy_is_ready_only_with_the_configuration_of_istiod(started):
+    assert not started.ready
+    assert started.health == 200
+
+
+def test_envoy_serves_its_metrics(started):
+    assert b"envoy_cluster_upstream_cx_total" in started.metrics
+
+
+def test_envoy_says_who_it_is_when_it_asks(started):
+    node = started.node
+    assert node["id"] == f"router~{started.ip}~mesh1-egress-1.mesh2-system~mesh2-system.svc.cluster.local"
+    assert node["cluster"] == "mesh1-egress.mesh2-system"
+    assert node["locality"] == {"region": "region2"}
+    assert node["metadata"]["REQUESTED_NETWORK_VIEW"] == "network-mesh1"
+    assert node["metadata"]["SERVICE_ACCOUNT"] == "mesh1-egress-service-account"
 
 
 def test_environment_of_a_container_is_resolved_as_in_kubernetes():

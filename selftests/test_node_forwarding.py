@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from lab.node.proxy import Forward, Forwarder, Forwarders
 from lab.node.services import hosts_text, wanted_forwards
 from selftests.support.loopback import loopback_address
+from selftests.support.stories import told_in
 
 Peer = tuple[str, int]
 
@@ -82,34 +84,44 @@ def test_a_load_balancer_sends_from_the_node():
     asyncio.run(scenario())
 
 
-def test_without_endpoints_a_connection_is_refused_and_works_as_soon_as_there_is_one():
-    async def scenario() -> None:
-        front = (loopback_address(), 80)
-        async with Backend() as backend, forwarding({front: Forward(())}) as forwarders:
-            with pytest.raises(ConnectionRefusedError):
-                await say(front, b"hello")
-            await forwarders.apply({front: Forward((backend.address,))})
-            assert await say(front, b"hello") == b"hello"
-            await forwarders.apply({front: Forward(())})
-            with pytest.raises(ConnectionRefusedError):
-                await say(front, b"hello")
-
-    asyncio.run(scenario())
+@contextlib.asynccontextmanager
+async def waiting_backend(patient: bool = False) -> AsyncIterator[tuple[Peer, Backend, Forwarders]]:
+    """(an address that leads nowhere yet, a backend it could lead to, all forwarders)."""
+    front = (loopback_address(), 80)
+    async with Backend() as backend, forwarding({front: Forward((), patient=patient)}) as forwarders:
+        yield front, backend, forwarders
 
 
-def test_open_connections_outlive_the_removal_of_their_endpoint():
-    async def scenario() -> None:
-        front = (loopback_address(), 80)
-        async with Backend() as backend, forwarding({front: Forward((backend.address,))}) as forwarders:
-            reader, writer = await asyncio.open_connection(*front)
-            writer.write(b"one")
-            assert await reader.readexactly(3) == b"one"
-            await forwarders.apply({})
-            writer.write(b"two")
-            assert await reader.readexactly(3) == b"two"
-            writer.close()
+@contextlib.asynccontextmanager
+async def served_backend() -> AsyncIterator[tuple[Peer, Forwarders]]:
+    """(an address that leads to a backend, all forwarders)."""
+    async with waiting_backend() as (front, backend, forwarders):
+        await forwarders.apply({front: Forward((backend.address,))})
+        yield front, forwarders
 
-    asyncio.run(scenario())
+
+@told_in(waiting_backend)
+async def test_without_endpoints_a_connection_is_refused_and_works_as_soon_as_there_is_one(scene):
+    front, backend, forwarders = scene
+    with pytest.raises(ConnectionRefusedError):
+        await say(front, b"hello")
+    await forwarders.apply({front: Forward((backend.address,))})
+    assert await say(front, b"hello") == b"hello"
+    await forwarders.apply({front: Forward(())})
+    with pytest.raises(ConnectionRefusedError):
+        await say(front, b"hello")
+
+
+@told_in(served_backend)
+async def test_open_connections_outlive_the_removal_of_their_endpoint(scene):
+    front, forwarders = scene
+    reader, writer = await asyncio.open_connection(*front)
+    writer.write(b"one")
+    assert await reader.readexactly(3) == b"one"
+    await forwarders.apply({})
+    writer.write(b"two")
+    assert await reader.readexactly(3) == b"two"
+    writer.close()
 
 
 def test_an_endpoint_that_refuses_resets_the_client():
@@ -122,21 +134,17 @@ def test_an_endpoint_that_refuses_resets_the_client():
     asyncio.run(scenario())
 
 
-def test_large_answers_pass_whole_to_a_slow_reader():
-    async def scenario() -> None:
-        front, text = (loopback_address(), 80), bytes(range(256)) * 40_000
-        async with Backend() as backend, forwarding({front: Forward((backend.address,))}):
-            reader, writer = await asyncio.open_connection(*front)
-            writer.write(text)
-            writer.write_eof()
-            heard = bytearray()
-            while piece := await reader.read(1 << 14):
-                heard += piece
-                await asyncio.sleep(0)
-            writer.close()
-            assert heard == text
-
-    asyncio.run(scenario())
+@told_in(served_backend)
+async def test_large_answers_pass_whole_to_a_slow_reader(scene):
+    text, heard = bytes(range(256)) * 40_000, bytearray()
+    reader, writer = await asyncio.open_connection(*scene[0])
+    writer.write(text)
+    writer.write_eof()
+    while piece := await reader.read(1 << 14):
+        heard += piece
+        await asyncio.sleep(0)
+    writer.close()
+    assert heard == text
 
 
 def test_connections_are_spread_over_all_endpoints():
@@ -152,28 +160,30 @@ def test_connections_are_spread_over_all_endpoints():
     asyncio.run(scenario())
 
 
-def test_a_patient_forwarder_holds_connections_until_somebody_answers(monkeypatch):
+@pytest.fixture
+def held(monkeypatch) -> asyncio.Event:
+    """Set whenever a patient forwarder begins to wait for news; it never tries again by itself."""
+    begun, original = asyncio.Event(), Forwarder.news
+
+    async def news(forwarder: Forwarder) -> None:
+        begun.set()
+        await original(forwarder)
+
     monkeypatch.setattr("lab.node.proxy.RETRY", 3600)
+    monkeypatch.setattr(Forwarder, "news", news)
+    return begun
 
-    async def scenario() -> None:
-        held, original = asyncio.Event(), Forwarder.news
 
-        async def news(forwarder: Forwarder) -> None:
-            held.set()
-            await original(forwarder)
-
-        monkeypatch.setattr(Forwarder, "news", news)
-        front = (loopback_address(), 15100)
-        async with Backend() as backend, forwarding({front: Forward((), patient=True)}) as forwarders:
-            saying = asyncio.ensure_future(say(front, b"hello"))
-            for targets in (((loopback_address(), 9080),), (backend.address,)):
-                await asyncio.wait_for(held.wait(), 10)
-                held.clear()
-                assert not saying.done()
-                await forwarders.apply({front: Forward(targets, patient=True)})
-            assert await asyncio.wait_for(saying, 10) == b"hello"
-
-    asyncio.run(scenario())
+@told_in(partial(waiting_backend, patient=True))
+async def test_a_patient_forwarder_holds_connections_until_somebody_answers(scene, held):
+    front, backend, forwarders = scene
+    saying = asyncio.ensure_future(say(front, b"hello"))
+    for targets in (((loopback_address(), 9080),), (backend.address,)):
+        await asyncio.wait_for(held.wait(), 10)
+        held.clear()
+        assert not saying.done()
+        await forwarders.apply({front: Forward(targets, patient=True)})
+    assert await asyncio.wait_for(saying, 10) == b"hello"
 
 
 def test_a_patient_forwarder_leads_one_client_always_to_the_same_target():
@@ -202,18 +212,24 @@ def endpoints(ports: list[dict[str, Any]], ready: list[str], unready: list[str] 
     return {"subsets": [subset]}
 
 
-def test_every_way_to_a_service_leads_to_its_ready_endpoints_by_port_name():
+@pytest.fixture
+def web() -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """A load balancer `web` of two ports with one ready pod and one that is not: Services and Endpoints."""
     ports = [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30080}, {"name": "tls", "port": 443}]
-    services = {("shop", "web"): service("web", ip="127.20.192.4", ports=ports, balancer="127.20.253.4")}
-    found = endpoints([{"name": "http", "port": 8080}, {"name": "tls", "port": 8443}], ["127.20.0.4"], ["127.20.0.5"])
-    wanted = wanted_forwards(services, {("shop", "web"): found}, "127.20.254.1")
-    node = "127.20.254.1"
-    assert wanted == {
-        ("127.20.192.4", 80): Forward((("127.20.0.4", 8080),)),
-        ("127.20.192.4", 443): Forward((("127.20.0.4", 8443),)),
-        (node, 30080): Forward((("127.20.0.4", 8080),), node),
-        ("127.20.253.4", 80): Forward((("127.20.0.4", 8080),), node),
-        ("127.20.253.4", 443): Forward((("127.20.0.4", 8443),), node),
+    served = [{"name": "http", "port": 8080}, {"name": "tls", "port": 8443}]
+    key = "shop", "web"
+    balanced = service("web", ip="127.20.192.4", ports=ports, balancer="127.20.253.4")
+    return {key: balanced}, {key: endpoints(served, ["127.20.0.4"], ["127.20.0.5"])}
+
+
+def test_every_way_to_a_service_leads_to_its_ready_endpoints_by_port_name(web):
+    node, http, tls = "127.20.254.1", (("127.20.0.4", 8080),), (("127.20.0.4", 8443),)
+    assert wanted_forwards(*web, node) == {
+        ("127.20.192.4", 80): Forward(http),
+        ("127.20.192.4", 443): Forward(tls),
+        (node, 30080): Forward(http, node),
+        ("127.20.253.4", 80): Forward(http, node),
+        ("127.20.253.4", 443): Forward(tls, node),
     }
 
 
@@ -222,18 +238,24 @@ def test_a_service_without_endpoints_object_has_no_targets():
     assert wanted_forwards(services, {}, "127.20.254.1") == {("127.20.192.4", 80): Forward(())}
 
 
-def test_hosts_files_give_short_names_only_at_home():
+@pytest.fixture
+def shop() -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Services and Endpoints of a namespace: `web` with a ClusterIP, and `db` without one."""
+    ports = [{"name": "mongo", "port": 27017}]
     services = {
         ("shop", "web"): service("web", ip="127.20.192.4", ports=[{"port": 80}]),
-        ("shop", "db"): service("db", ip="None", ports=[{"name": "mongo", "port": 27017}]),
+        ("shop", "db"): service("db", ip="None", ports=ports),
     }
-    found = {("shop", "db"): endpoints([{"name": "mongo", "port": 27017}], ["127.20.0.9"])}
-    home = hosts_text(services, found, "shop").splitlines()
-    assert home == [
+    return services, {("shop", "db"): endpoints(ports, ["127.20.0.9"])}
+
+
+def test_hosts_files_give_short_names_at_home(shop):
+    assert hosts_text(*shop, "shop").splitlines() == [
         "127.20.0.9 db.shop.svc.cluster.local db.shop.svc db.shop db",
         "127.20.192.4 web.shop.svc.cluster.local web.shop.svc web.shop web",
     ]
-    assert [line.split()[-1] for line in hosts_text(services, found, "elsewhere").splitlines()] == [
-        "db.shop",
-        "web.shop",
-    ]
+
+
+def test_hosts_files_give_no_short_names_elsewhere(shop):
+    lines = hosts_text(*shop, "elsewhere").splitlines()
+    assert [line.split()[-1] for line in lines] == ["db.shop", "web.shop"]
