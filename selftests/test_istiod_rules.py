@@ -73,33 +73,22 @@ def test_an_unknown_host_and_subset_keep_their_cluster_name() -> None:
     assert "outbound|9080|v9|nowhere.example" not in [cluster["name"] for cluster in clusters(view, SIDECAR)]
 
 
-def test_the_only_port_is_meant_and_of_several_the_one_asked_on() -> None:
-    """Why services with two ports do not work across federation gateways: their routes give no port."""
-    gateway = config(
-        "Gateway",
-        {
-            "selector": {"app": "egress"},
-            "servers": [
-                {
-                    "hosts": ["one.example"],
-                    "port": {"name": "tls", "number": 15443, "protocol": "TLS"},
-                    "tls": {"mode": "ISTIO_MUTUAL"},
-                }
-            ],
-        },
-        namespace=SYSTEM,
-    )
+def without_port(host: str) -> tuple[Config, Config]:
+    """A Gateway on 15443, and a VirtualService that leads from it to a host and gives no port."""
+    port = {"name": "tls", "number": 15443, "protocol": "TLS"}
+    server = {"hosts": ["one.example"], "port": port, "tls": {"mode": "ISTIO_MUTUAL"}}
+    gateway = {"selector": {"app": "egress"}, "servers": [server]}
     route = {"gateways": [f"{SYSTEM}/one"], "hosts": ["one.example"]}
-    rule = config(
-        "VirtualService", {**route, "tcp": [{"route": [{"destination": {"host": RATINGS}}]}]}, namespace=SYSTEM
-    )
+    route["tcp"] = [{"route": [{"destination": {"host": host}}]}]
+    return config("Gateway", gateway, namespace=SYSTEM), config("VirtualService", route, namespace=SYSTEM)
 
-    def target(*ports: Port) -> str:
-        [listener] = gateway_listeners(mesh(service("ratings", *ports), configs=(gateway, rule)), EGRESS)
-        return listener["filter_chains"][0]["filters"][-1]["typed_config"]["cluster"]
 
-    assert target(HTTP) == f"outbound|9080||{RATINGS}"
-    assert target(HTTP, Port("grpc", 9090, "GRPC")) == f"outbound|15443||{RATINGS}"
+@pytest.mark.parametrize(("ports", "meant"), [((HTTP,), 9080), ((HTTP, Port("grpc", 9090, "GRPC")), 15443)])
+def test_the_only_port_is_meant_and_of_several_the_one_asked_on(ports: tuple[Port, ...], meant: int) -> None:
+    """Why services with two ports do not work across federation gateways: their routes give no port."""
+    [listener] = gateway_listeners(mesh(service("ratings", *ports), configs=without_port(RATINGS)), EGRESS)
+    target = listener["filter_chains"][0]["filters"][-1]["typed_config"]["cluster"]
+    assert target == f"outbound|{meant}||{RATINGS}"
 
 
 def test_a_users_virtual_service_wins_over_a_federated_one_and_the_older_over_the_younger() -> None:
@@ -112,24 +101,18 @@ def test_a_users_virtual_service_wins_over_a_federated_one_and_the_older_over_th
     assert action(view)["cluster"] == "outbound|9080||older.example"
 
 
-def test_network_view_hides_remote_endpoints_until_2_3() -> None:
-    private = service(
-        "r.remote",
-        hostname="ratings.b.svc.p-exports.local",
-        namespace=SYSTEM,
-        source="peer",
-        private=True,
-        endpoints=(Endpoint("10.0.0.1", 15443, "http", tls=True),),
-    )
-
-    def endpoints(view: str, version: tuple[int, int]) -> int:
-        proxy = Proxy("n", "router", "127.20.0.5", "e", SYSTEM, network_view=frozenset(filter(None, [view])))
-        found = clusters(mesh(federation={"peer": FederationOutput(services=(private,))}, version=version), proxy)
-        [cluster] = [entry for entry in found if entry["name"] == f"outbound|9080||{private.hostname}"]
-        return len(cluster["load_assignment"]["endpoints"])
-
-    assert [endpoints(view, (2, 1)) for view in ("", "network-peer", "peer-network")] == [1, 1, 0]
-    assert endpoints("peer-network", (2, 3)) == 1
+@pytest.mark.parametrize(
+    ("view", "version", "shown"),
+    [("", (2, 1), 1), ("network-peer", (2, 1), 1), ("peer-network", (2, 1), 0), ("peer-network", (2, 3), 1)],
+)
+def test_network_view_hides_remote_endpoints_until_2_3(view: str, version: tuple[int, int], shown: int) -> None:
+    behind_peer = (Endpoint("10.0.0.1", 15443, "http", tls=True),)
+    host = "ratings.b.svc.p-exports.local"
+    private = service("r.remote", hostname=host, namespace=SYSTEM, source="peer", private=True, endpoints=behind_peer)
+    proxy = Proxy("n", "router", "127.20.0.5", "e", SYSTEM, network_view=frozenset(filter(None, [view])))
+    found = clusters(mesh(federation={"peer": FederationOutput(services=(private,))}, version=version), proxy)
+    [cluster] = [entry for entry in found if entry["name"] == f"outbound|9080||{host}"]
+    assert len(cluster["load_assignment"]["endpoints"]) == shown
 
 
 @pytest.mark.parametrize(("address", "waits"), [("10.200.0.11", True), ("mesh1.invalid", False)])
@@ -148,19 +131,31 @@ def test_private_services_are_for_gateways_only() -> None:
     assert name not in [cluster["name"] for cluster in clusters(view, SIDECAR)]
 
 
+def ratings_at(address: str, port: int, identity: str, **fields: Any) -> Service:
+    """ratings with one endpoint of this identity."""
+    endpoint = Endpoint(address, port, "http", True, identity)
+    return service("ratings", endpoints=(endpoint,), identities=(identity,), **fields)
+
+
 def test_import_as_local_joins_local_pods_and_the_egress_gateway() -> None:
-    local = service("ratings", endpoints=(Endpoint("127.20.0.9", 9080, "http", True, "spiffe://m.local/a"),))
-    local = service("ratings", endpoints=local.endpoints, identities=("spiffe://m.local/a",))
-    imported = service(
-        "ratings",
-        source="peer",
-        endpoints=(Endpoint("127.20.0.5", 15443, "http", True, "spiffe://m.local/e"),),
-        identities=("spiffe://m.local/e",),
-    )
+    local = ratings_at("127.20.0.9", 9080, "spiffe://m.local/a")
+    imported = ratings_at("127.20.0.5", 15443, "spiffe://m.local/e", source="peer")
     merged = mesh(local, federation={"peer": FederationOutput(services=(imported,))}).service(RATINGS)
     assert merged
     assert {endpoint.address for endpoint in merged.endpoints} == {"127.20.0.9", "127.20.0.5"}
     assert merged.identities == ("spiffe://m.local/a", "spiffe://m.local/e")
+
+
+def kube_service(*ports: dict[str, Any]) -> Any:
+    """The Service `ratings` as Kubernetes has it."""
+    spec = {"selector": {"app": "ratings"}, "ports": list(ports)}
+    return {"metadata": {"name": "ratings", "namespace": NS}, "spec": spec}
+
+
+def inbound(view: Mesh) -> Any:
+    """The listener of the sidecar for what comes in."""
+    [found] = [entry for entry in sidecar_listeners(view, SIDECAR) if entry["name"] == "virtualInbound"]
+    return found
 
 
 def peer_authentication(mode: str, **more: Any) -> Config:
@@ -194,26 +189,16 @@ def peer_authentication(mode: str, **more: Any) -> Config:
     ],
 )
 def test_servers_accept_what_peer_authentication_says(policies: tuple[Config, ...], expected: list[Any]) -> None:
-    kube = {
-        "metadata": {"name": "ratings", "namespace": NS},
-        "spec": {"selector": {"app": "ratings"}, "ports": [{"name": "http", "port": 9080}]},
-    }
-    view = mesh(service("ratings"), configs=policies, workload_services=[kube])
-    [inbound] = [entry for entry in sidecar_listeners(view, SIDECAR) if entry["name"] == "virtualInbound"]
-    matches = [chain["filter_chain_match"].get("transport_protocol") for chain in inbound["filter_chains"]]
-    assert matches == expected
+    kube = kube_service({"name": "http", "port": 9080})
+    chains = inbound(mesh(service("ratings"), configs=policies, workload_services=[kube]))["filter_chains"]
+    assert [chain["filter_chain_match"].get("transport_protocol") for chain in chains] == expected
 
 
 def test_one_inbound_listener_takes_every_port_the_workload_serves() -> None:
     ports = [{"name": "http", "port": 80, "targetPort": 9080}, {"name": "tcp-x", "port": 7000, "targetPort": 7001}]
-    kube = {
-        "metadata": {"name": "ratings", "namespace": NS},
-        "spec": {"selector": {"app": "ratings"}, "ports": ports},
-    }
     known = service("ratings", Port("http", 80, "HTTP"), Port("tcp-x", 7000, "TCP"))
-    view = mesh(known, workload_services=[kube])
-    [inbound] = [entry for entry in sidecar_listeners(view, SIDECAR) if entry["name"] == "virtualInbound"]
-    bound = [inbound["address"], *[entry["address"] for entry in inbound["additional_addresses"]]]
+    view = mesh(known, workload_services=[kube_service(*ports)])
+    bound = [inbound(view)["address"], *[entry["address"] for entry in inbound(view)["additional_addresses"]]]
     assert [entry["socket_address"]["port_value"] for entry in bound] == [7001, 9080]
     served = [cluster["name"] for cluster in clusters(view, SIDECAR) if cluster["name"].startswith("inbound")]
     assert served == ["inbound|7001||", "inbound|9080||"]
@@ -259,23 +244,15 @@ def test_plain_text_to_hosts_of_a_mesh_without_mutual_tls() -> None:
     assert "transport_socket_matches" not in cluster
 
 
-def test_subsets_hold_the_endpoints_with_their_labels() -> None:
-    endpoints = tuple(
-        Endpoint(f"127.20.0.{index}", 9080, "http", labels=(("version", version),))
-        for index, version in ((7, "v1"), (8, "v2"))
-    )
+@pytest.mark.parametrize(("subset", "expected"), [("two", ["127.20.0.8"]), ("", ["127.20.0.7", "127.20.0.8"])])
+def test_subsets_hold_the_endpoints_with_their_labels(subset: str, expected: list[str]) -> None:
+    pods = (("127.20.0.7", "v1"), ("127.20.0.8", "v2"))
+    endpoints = tuple(Endpoint(address, 9080, "http", labels=(("version", version),)) for address, version in pods)
     rule = config("DestinationRule", {"host": "ratings", "subsets": [{"name": "two", "labels": {"version": "v2"}}]})
-    found = {
-        entry["name"]: entry
-        for entry in clusters(mesh(service("ratings", endpoints=endpoints), configs=(rule,)), SIDECAR)
-    }
-
-    def addresses(name: str) -> list[str]:
-        localities = found[name]["load_assignment"]["endpoints"]
-        return [entry["endpoint"]["address"]["socket_address"]["address"] for entry in localities[0]["lb_endpoints"]]
-
-    assert addresses(f"outbound|9080|two|{RATINGS}") == ["127.20.0.8"]
-    assert addresses(f"outbound|9080||{RATINGS}") == ["127.20.0.7", "127.20.0.8"]
+    found = clusters(mesh(service("ratings", endpoints=endpoints), configs=(rule,)), SIDECAR)
+    [cluster] = [entry for entry in found if entry["name"] == f"outbound|9080|{subset}|{RATINGS}"]
+    near = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert [entry["endpoint"]["address"]["socket_address"]["address"] for entry in near] == expected
 
 
 def test_allow_rules_that_need_http_allow_nothing_on_tcp() -> None:
@@ -312,19 +289,21 @@ def test_a_service_of_another_namespace_is_not_known_by_its_short_name() -> None
     assert {"ratings.app", "ratings.app.svc", RATINGS, f"{RATINGS}:9080", "10.0.0.1:9080"} <= set(forms)
 
 
-def test_endpoints_know_their_pods_identity_and_whether_it_speaks_mutual_tls() -> None:
-    def pod(name: str, labels: dict[str, str]) -> tuple[tuple[str, str], Any]:
-        return (NS, name), {"metadata": {"labels": labels}, "spec": {"serviceAccountName": name}}
+def account_pod(name: str, **labels: str) -> tuple[tuple[str, str], Any]:
+    """A pod with a ServiceAccount of its own name, as its key and object."""
+    return (NS, name), {"metadata": {"labels": labels}, "spec": {"serviceAccountName": name}}
 
-    address = [
-        {"ip": f"127.20.0.{n}", "targetRef": {"name": name, "namespace": NS}} for n, name in ((5, "a"), (6, "b"))
-    ]
-    [found] = kubernetes_services(
-        [{"metadata": {"name": "ratings", "namespace": NS}, "spec": {"ports": [{"name": "http", "port": 80}]}}],
-        {(NS, "ratings"): {"subsets": [{"addresses": address, "ports": [{"name": "http", "port": 9080}]}]}},
-        dict([pod("a", {"security.istio.io/tlsMode": "istio"}), pod("b", {})]),
-        "m.local",
-    )
+
+def endpoints_of(**addresses: str) -> dict[tuple[str, str], Any]:
+    """Endpoints of ratings: pods and their addresses."""
+    listed = [{"ip": ip, "targetRef": {"name": name, "namespace": NS}} for name, ip in addresses.items()]
+    return {(NS, "ratings"): {"subsets": [{"addresses": listed, "ports": [{"name": "http", "port": 9080}]}]}}
+
+
+def test_endpoints_know_their_pods_identity_and_whether_it_speaks_mutual_tls() -> None:
+    pods = dict([account_pod("a", **{"security.istio.io/tlsMode": "istio"}), account_pod("b")])
+    kube, endpoints = kube_service({"name": "http", "port": 80}), endpoints_of(a="127.20.0.5", b="127.20.0.6")
+    [found] = kubernetes_services([kube], endpoints, pods, "m.local")
     told = [(endpoint.address, endpoint.port, endpoint.tls, endpoint.identity) for endpoint in found.endpoints]
     assert told == [
         ("127.20.0.5", 9080, True, f"spiffe://m.local/ns/{NS}/sa/a"),

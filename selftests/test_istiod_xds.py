@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +18,50 @@ from lab.istiod.debug import DebugServer
 from lab.istiod.model import FederationOutput
 from lab.istiod.xds import ConfigServer, proxy_of
 from selftests.support.live_meshes import LiveMesh, split
+from selftests.support.stories import told_in
 
 NODE = {
     "id": "sidecar~127.251.1.9~reviews.mesh2-bookinfo~mesh2-bookinfo.svc.cluster.local",
     "metadata": {"SERVICE_ACCOUNT": "bookinfo-reviews", "LABELS": {"app": "reviews"}},
 }
-Ask = Callable[..., Awaitable[Any]]
 
 
-def with_istiod(directory: Path, scenario: Callable[[LiveMesh, TestClient, DebugServer], Awaitable[None]]) -> None:
-    """Runs a scenario with a mesh of one service and istiod's HTTP servers."""
+@dataclass
+class Istiod:
+    """A mesh of one service, and a client of istiod's HTTP servers."""
 
-    async def run() -> None:
-        mesh = LiveMesh("mesh2", directory)
-        mesh.service(mesh.bookinfo, "ratings", {"name": "http", "port": 9080})
-        mesh.pod(mesh.bookinfo, "reviews", "bookinfo-reviews")
-        mesh.put("virtual_services", mesh.bookinfo, "ratings-split", spec=split(50, 50))
-        pages = DebugServer(mesh.state)
-        pages.server = ConfigServer(mesh.state, mesh.authority)
-        app = web.Application()
-        app.add_routes([*pages.server.routes(), *pages.http_routes()])
-        async with TestClient(TestServer(app)) as client:
-            await scenario(mesh, client, pages)
+    mesh: LiveMesh
+    client: TestClient
+    pages: DebugServer
 
-    asyncio.run(run())
+    def poll(self, kind: str, version: str = "", *names: str) -> asyncio.Task[Any]:
+        return poll(self.client, kind, version, *names)
+
+    def split(self, remote: int, local: int) -> None:
+        self.mesh.put("virtual_services", self.mesh.bookinfo, "ratings-split", spec=split(remote, local))
+
+    def add_service(self, name: str) -> None:
+        self.mesh.service(self.mesh.bookinfo, name, {"name": "http", "port": 9080})
+
+    async def debug(self, page: str) -> Any:
+        return await (await self.client.get(f"/debug/{page}")).json()
+
+
+@contextlib.asynccontextmanager
+async def istiod_of_one_service(tmp_path: Path) -> AsyncIterator[Istiod]:
+    mesh = LiveMesh("mesh2", tmp_path)
+    mesh.service(mesh.bookinfo, "ratings", {"name": "http", "port": 9080})
+    mesh.pod(mesh.bookinfo, "reviews", "bookinfo-reviews")
+    mesh.put("virtual_services", mesh.bookinfo, "ratings-split", spec=split(50, 50))
+    pages = DebugServer(mesh.state)
+    pages.server = ConfigServer(mesh.state, mesh.authority)
+    app = web.Application()
+    app.add_routes([*pages.server.routes(), *pages.http_routes()])
+    async with TestClient(TestServer(app)) as client:
+        yield Istiod(mesh, client, pages)
+
+
+with_istiod = told_in(istiod_of_one_service)
 
 
 def poll(client: TestClient, kind: str, version: str = "", *names: str) -> asyncio.Task[Any]:
@@ -52,23 +74,18 @@ def poll(client: TestClient, kind: str, version: str = "", *names: str) -> async
     return asyncio.create_task(ask())
 
 
-def test_a_change_wakes_those_it_concerns_and_nobody_else(tmp_path: Path) -> None:
-    async def scenario(mesh: LiveMesh, client: TestClient, _: DebugServer) -> None:
-        clusters, routes = await poll(client, "clusters"), await poll(client, "routes", "", "9080")
-        waiting = [
-            poll(client, "clusters", clusters["version_info"]),
-            poll(client, "routes", routes["version_info"], "9080"),
-        ]
-        mesh.put("virtual_services", mesh.bookinfo, "ratings-split", spec=split(90, 10))
-        changed = await waiting[1]
-        [configuration] = changed["resources"]
-        assert [entry["weight"] for entry in _weights(configuration)] == [90, 10]
-        assert not waiting[0].done()
-        mesh.service(mesh.bookinfo, "details", {"name": "http", "port": 9080})
-        names = [cluster["name"] for cluster in (await waiting[0])["resources"]]
-        assert "outbound|9080||details.mesh2-bookinfo.svc.cluster.local" in names
-
-    with_istiod(tmp_path, scenario)
+@with_istiod
+async def test_a_change_wakes_those_it_concerns_and_nobody_else(istiod: Istiod) -> None:
+    clusters, routes = await istiod.poll("clusters"), await istiod.poll("routes", "", "9080")
+    waiting = istiod.poll("clusters", clusters["version_info"])
+    concerned = istiod.poll("routes", routes["version_info"], "9080")
+    istiod.split(90, 10)
+    [configuration] = (await concerned)["resources"]
+    assert [entry["weight"] for entry in _weights(configuration)] == [90, 10]
+    assert not waiting.done()
+    istiod.add_service("details")
+    names = [cluster["name"] for cluster in (await waiting)["resources"]]
+    assert "outbound|9080||details.mesh2-bookinfo.svc.cluster.local" in names
 
 
 def _weights(configuration: Any) -> Any:
@@ -76,128 +93,128 @@ def _weights(configuration: Any) -> Any:
     return host["routes"][0]["route"]["weighted_clusters"]["clusters"]
 
 
-def test_a_refused_configuration_is_not_offered_again_until_it_changes(tmp_path: Path) -> None:
-    async def scenario(mesh: LiveMesh, client: TestClient, _: DebugServer) -> None:
-        first = await poll(client, "clusters")
-        mesh.service(mesh.bookinfo, "details", {"name": "http", "port": 9080})
-        second = await poll(client, "clusters", first["version_info"])
-        again = poll(client, "clusters", first["version_info"])
-        mesh.put("virtual_services", mesh.bookinfo, "ratings-split", spec=split(90, 10))
-        await poll(client, "routes", "", "9080")
-        assert not again.done()
-        mesh.service(mesh.bookinfo, "reviews", {"name": "http", "port": 9080})
-        assert (await again)["version_info"] not in (first["version_info"], second["version_info"])
-
-    with_istiod(tmp_path, scenario)
+@with_istiod
+async def test_a_refused_configuration_is_not_offered_again_until_it_changes(istiod: Istiod) -> None:
+    first = await istiod.poll("clusters")
+    istiod.add_service("details")
+    second = await istiod.poll("clusters", first["version_info"])
+    again = istiod.poll("clusters", first["version_info"])
+    istiod.split(90, 10)
+    await istiod.poll("routes", "", "9080")
+    assert not again.done()
+    istiod.add_service("reviews")
+    assert (await again)["version_info"] not in (first["version_info"], second["version_info"])
 
 
-def test_a_restarted_proxy_is_configured_again(tmp_path: Path) -> None:
-    async def scenario(_: LiveMesh, client: TestClient, __: DebugServer) -> None:
-        first = await poll(client, "listeners")
-        assert await poll(client, "listeners") == first
-
-    with_istiod(tmp_path, scenario)
+@with_istiod
+async def test_a_restarted_proxy_is_configured_again(istiod: Istiod) -> None:
+    first = await istiod.poll("listeners")
+    assert await istiod.poll("listeners") == first
 
 
-def test_roots_of_peers_stay_after_the_peer(tmp_path: Path) -> None:
-    async def domains(client: TestClient) -> list[str]:
-        [secret] = (await poll(client, "secrets", "none", "ROOTCA"))["resources"]
-        validator = secret["validation_context"]["custom_validator_config"]["typed_config"]
-        return [entry["name"] for entry in validator["trust_domains"]]
-
-    async def scenario(mesh: LiveMesh, client: TestClient, _: DebugServer) -> None:
-        assert await domains(client) == ["mesh2.local"]
-        own = await poll(client, "secrets", "", "ROOTCA")
-        waiting = poll(client, "secrets", own["version_info"], "ROOTCA")
-        mesh.state.federation["mesh1"] = FederationOutput(bundles={"mesh1.local": "PEM"})
-        mesh.state.changed()
-        with_peer = await waiting
-        mesh.state.federation.clear()
-        mesh.state.changed()
-        mesh.put("virtual_services", mesh.bookinfo, "ratings-split", spec=split(90, 10))
-        await poll(client, "routes", "", "9080")
-        assert "mesh1.local" in json.dumps(with_peer)
-        assert (await poll(client, "secrets", "", "ROOTCA"))["version_info"] == with_peer["version_info"]
-
-    with_istiod(tmp_path, scenario)
+async def with_peer(istiod: Istiod) -> Any:
+    """mesh1 becomes a peer; gives the roots that a waiting proxy is told then."""
+    own = await istiod.poll("secrets", "", "ROOTCA")
+    waiting = istiod.poll("secrets", own["version_info"], "ROOTCA")
+    istiod.mesh.state.federation["mesh1"] = FederationOutput(bundles={"mesh1.local": "PEM"})
+    istiod.mesh.state.changed()
+    return await waiting
 
 
-def test_a_proxy_keeps_its_certificate_when_another_istiod_of_the_mesh_answers(tmp_path: Path) -> None:
-    async def scenario(mesh: LiveMesh, client: TestClient, __: DebugServer) -> None:
-        own = await poll(client, "secrets", "", "default")
-        app = web.Application()
-        app.add_routes(ConfigServer(mesh.state, mesh.authority).routes())
-        async with TestClient(TestServer(app)) as other:
-            until, _, whose = own["version_info"].partition(".")
-            # as if issued at another moment, so that what the other istiod would issue now has another version
-            waiting = poll(other, "secrets", f"{int(until) + 60}.{whose}", "default")
-            await poll(other, "secrets", "", "ROOTCA")
-            mesh.service(mesh.bookinfo, "details", {"name": "http", "port": 9080})
-            await poll(other, "clusters", "none")
-            assert not waiting.done()
-            renewed = await poll(other, "secrets", f"1.{whose}", "default")
-            assert int(renewed["version_info"].partition(".")[0]) > 1
-            waiting.cancel()
-
-    with_istiod(tmp_path, scenario)
+@with_istiod
+async def test_without_peers_the_own_root_is_the_only_one(istiod: Istiod) -> None:
+    [secret] = (await istiod.poll("secrets", "none", "ROOTCA"))["resources"]
+    validator = secret["validation_context"]["custom_validator_config"]["typed_config"]
+    assert [entry["name"] for entry in validator["trust_domains"]] == ["mesh2.local"]
 
 
-def test_nothing_is_ready_before_the_configuration_server(tmp_path: Path) -> None:
-    async def scenario(_: LiveMesh, client: TestClient, pages: DebugServer) -> None:
-        server, pages.server = pages.server, None
-        assert (await client.get("/ready")).status == 503
-        pages.server = server
-        assert (await client.get("/ready")).status == 200
+@with_istiod
+async def test_roots_of_peers_stay_after_the_peer(istiod: Istiod) -> None:
+    told = await with_peer(istiod)
+    assert "mesh1.local" in json.dumps(told)
+    istiod.mesh.state.federation.clear()
+    istiod.mesh.state.changed()
+    istiod.split(90, 10)
+    await istiod.poll("routes", "", "9080")
+    assert (await istiod.poll("secrets", "", "ROOTCA"))["version_info"] == told["version_info"]
 
-    with_istiod(tmp_path, scenario)
+
+@contextlib.asynccontextmanager
+async def another(mesh: LiveMesh) -> AsyncIterator[TestClient]:
+    """The client of another istiod of the mesh."""
+    app = web.Application()
+    app.add_routes(ConfigServer(mesh.state, mesh.authority).routes())
+    async with TestClient(TestServer(app)) as client:
+        yield client
 
 
-def test_configz_shows_objects_of_users_and_of_federation_as_captured(
-    tmp_path: Path, observed: Callable[[str], Any]
+@with_istiod
+async def test_a_proxy_keeps_its_certificate_when_another_istiod_of_the_mesh_answers(istiod: Istiod) -> None:
+    until, _, whose = (await istiod.poll("secrets", "", "default"))["version_info"].partition(".")
+    async with another(istiod.mesh) as other:
+        # as if issued at another moment, so that what the other istiod would issue now has another version
+        waiting = poll(other, "secrets", f"{int(until) + 60}.{whose}", "default")
+        await poll(other, "secrets", "", "ROOTCA")
+        istiod.add_service("details")
+        await poll(other, "clusters", "none")
+        assert not waiting.done()
+        waiting.cancel()
+
+
+@with_istiod
+async def test_another_istiod_of_the_mesh_renews_an_old_certificate(istiod: Istiod) -> None:
+    whose = (await istiod.poll("secrets", "", "default"))["version_info"].partition(".")[2]
+    async with another(istiod.mesh) as other:
+        renewed = await poll(other, "secrets", f"1.{whose}", "default")
+    assert int(renewed["version_info"].partition(".")[0]) > 1
+
+
+@with_istiod
+async def test_nothing_is_ready_before_the_configuration_server(istiod: Istiod) -> None:
+    server, istiod.pages.server = istiod.pages.server, None
+    assert (await istiod.client.get("/ready")).status == 503
+    istiod.pages.server = server
+    assert (await istiod.client.get("/ready")).status == 200
+
+
+INFORMERS = {
+    "DestinationRule": "destination_rules",
+    "Gateway": "gateways",
+    "VirtualService": "virtual_services",
+    "PeerAuthentication": "peer_authentications",
+}
+
+
+@with_istiod
+async def test_configz_shows_objects_of_users_and_of_federation_as_captured(
+    istiod: Istiod, observed: Callable[[str], Any]
 ) -> None:
     captured = observed("healthy/discovery/mesh2-istiod-configz.json")
-    informers = {
-        "DestinationRule": "destination_rules",
-        "Gateway": "gateways",
-        "VirtualService": "virtual_services",
-        "PeerAuthentication": "peer_authentications",
-    }
-
-    async def scenario(mesh: LiveMesh, client: TestClient, _: DebugServer) -> None:
-        made = tuple(item for item in captured if item["name"].startswith("federation-"))
-        for item in captured:
-            if item not in made:
-                mesh.put(informers[item["kind"]], item["namespace"], item["name"], spec=item["spec"])
-        mesh.state.federation["mesh1"] = FederationOutput(objects=made)
-        mesh.state.changed()
-        mesh.remove("virtual_services", mesh.bookinfo, "nothing")
-        shown = await (await client.get("/debug/configz")).json()
-        assert sorted(shown, key=_place) == sorted(captured, key=_place)
-        assert [item["kind"] for item in shown] == [item["kind"] for item in captured], "kinds come in the same order"
-
-    with_istiod(tmp_path, scenario)
+    made = tuple(item for item in captured if item["name"].startswith("federation-"))
+    for item in (item for item in captured if item not in made):
+        istiod.mesh.put(INFORMERS[item["kind"]], item["namespace"], item["name"], spec=item["spec"])
+    istiod.mesh.state.federation["mesh1"] = FederationOutput(objects=made)
+    istiod.mesh.state.changed()
+    istiod.mesh.remove("virtual_services", istiod.mesh.bookinfo, "nothing")
+    shown = await istiod.debug("configz")
+    assert sorted(shown, key=_place) == sorted(captured, key=_place)
+    assert [item["kind"] for item in shown] == [item["kind"] for item in captured], "kinds come in the same order"
 
 
 def _place(item: Any) -> tuple[str, str, str]:
     return item["kind"], item["namespace"], item["name"]
 
 
-def test_syncz_shows_who_is_connected_and_forgets_who_is_gone(tmp_path: Path) -> None:
-    async def scenario(mesh: LiveMesh, client: TestClient, _: DebugServer) -> None:
-        sent = await poll(client, "clusters")
-        [proxy] = await (await client.get("/debug/syncz")).json()
-        assert proxy == {
-            "proxy": "reviews.mesh2-bookinfo",
-            "sent": {"CDS": sent["version_info"]},
-            "acknowledged": {"CDS": ""},
-        }
-        published = asyncio.Event()
-        mesh.state.on_publish(published.set)
-        mesh.remove("pods", mesh.bookinfo, "reviews")
-        await published.wait()
-        assert await (await client.get("/debug/syncz")).json() == []
-
-    with_istiod(tmp_path, scenario)
+@with_istiod
+async def test_syncz_shows_who_is_connected_and_forgets_who_is_gone(istiod: Istiod) -> None:
+    sent = {"CDS": (await istiod.poll("clusters"))["version_info"]}
+    [proxy] = await istiod.debug("syncz")
+    assert proxy == {"proxy": "reviews.mesh2-bookinfo", "sent": sent, "acknowledged": {"CDS": ""}}
+    published = asyncio.Event()
+    istiod.mesh.state.on_publish(published.set)
+    istiod.mesh.remove("pods", istiod.mesh.bookinfo, "reviews")
+    await published.wait()
+    assert await istiod.debug("syncz") == []
 
 
 @pytest.mark.parametrize("node_id", ["", "sidecar~127.0.0.1", "ztunnel~127.0.0.1~a.b~c"])
