@@ -1,0 +1,189 @@
+"""Runs of the suite on the clusters of a lab, given by its kubeconfigs as any other pair; and what they left there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from harness import kinds, lease
+from harness.cluster import Cluster
+from harness.manifests import RUN_LABEL
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_TEST = ("tests/test_install.py", "-k", "trust_domains")
+FINALIZER = "selftest.example/hold"
+
+
+@pytest.fixture(scope="module")
+def clusters(lab):
+    found = {settings.name: Cluster(settings.name, settings.kubeconfig) for settings in lab.clusters}
+    yield found
+    for cluster in found.values():
+        cluster.close()
+
+
+@contextlib.contextmanager
+def starting(lab, directory):
+    """Gives a function that starts the suite on the lab's clusters; its output goes to `.stdout`, one stream."""
+    runs = []
+
+    def begin(*arguments, kubeconfigs=True, **environment):
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        if kubeconfigs:
+            for settings in lab.clusters:
+                command.append(f"--{settings.name}-kubeconfig={settings.kubeconfig}")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
+        clean |= {"TMPDIR": str(directory), "CI": "true", **environment}
+        run = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=clean,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,  # as from a shell: a Ctrl-C goes to all of it
+        )
+        runs.append(run)
+        return run
+
+    yield begin
+    for run in runs:
+        run.kill()
+        run.communicate()
+
+
+@pytest.fixture
+def start(lab, tmp_path):
+    with starting(lab, tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def start_once(lab, tmp_path_factory):
+    """The same, for runs that several tests look at."""
+    with starting(lab, tmp_path_factory.mktemp("runs")) as begin:
+        yield begin
+
+
+def until(run, words):
+    """Reads the run's output up to a line with these words."""
+    assert run.stdout
+    seen = []
+    for line in run.stdout:
+        seen.append(line)
+        if words in line:
+            return
+    pytest.fail(f"the run ended without {words!r}:\n{''.join(seen)}")
+
+
+def rest(run):
+    """What the run says until it ends."""
+    assert run.stdout
+    said = run.stdout.read()
+    run.wait()
+    return said
+
+
+class Ended(NamedTuple):
+    """How a run ended, what it said at last, and what then remained."""
+
+    code: int
+    said: str
+    remains: list[str]
+
+
+def ended(run, clusters):
+    """Waits for the run's end."""
+    said = rest(run)
+    return Ended(run.returncode, said, remains(clusters))
+
+
+def remains(clusters):
+    """Namespaces and Leases of the suite that are there."""
+    found = []
+    for name, cluster in clusters.items():
+        namespaces = {obj["metadata"]["name"] for obj in cluster.list(kinds.NAMESPACE)}
+        found += [f"{name}: {namespace}" for namespace in namespaces if namespace.startswith("mesh")]
+        if cluster.find(kinds.LEASE, lease.NAME, lease.NAMESPACE):
+            found.append(f"{name}: Lease")
+    return sorted(found)
+
+
+def killed(run, words):
+    """Kills the run at these words, as the kernel or a pipeline's runner does."""
+    until(run, words)
+    run.kill()
+    run.wait()
+
+
+def crashed(start, clusters, words):
+    """A run is killed at these words, and long dead."""
+    killed(start(*ONE_TEST), words)
+    expire_leases(clusters)
+
+
+def interrupted(run, clusters):
+    """The run's end, where it is told to go before it has applied anything."""
+    until(run, "mesh1  control plane: applying")
+    run.send_signal(signal.SIGTERM)
+    return ended(run, clusters)
+
+
+@contextlib.contextmanager
+def held_roll(mesh1):
+    """Nobody can remove mesh1's member roll, until the block ends."""
+    mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": [FINALIZER]}})
+    yield
+    mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": None}})
+
+
+def expire_leases(clusters):
+    """Makes the last sign of life old, so that nobody need wait for it."""
+    for cluster in clusters.values():
+        long_ago = (cluster.now() - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        cluster.patch(kinds.LEASE, lease.NAME, lease.NAMESPACE, {"spec": {"renewTime": long_ago}})
+
+
+def runs_of(clusters):
+    """The ids of the runs that made what is there of the suite's namespaces."""
+    found = [obj["metadata"]["labels"] for cluster in clusters.values() for obj in cluster.list(kinds.NAMESPACE)]
+    return {labels[RUN_LABEL] for labels in found if RUN_LABEL in labels}
+
+
+@contextlib.contextmanager
+def taken_over(cluster):
+    """Another run has the Lease until the block ends, given to it by a person who was told how."""
+    cluster.delete(kinds.LEASE, lease.NAME, lease.NAMESPACE)
+    other = lease.RunLease(cluster, "run-of-somebody-else")
+    other.acquire()
+    try:
+        yield
+    finally:
+        other.release()
+
+
+def on_a_terminal(lab, directory, *arguments):
+    """(exit code, everything that is written to its terminal) of a run on the lab's clusters."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    command += [f"--{settings.name}-kubeconfig={settings.kubeconfig}" for settings in lab.clusters]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST", "CI"))}
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (50, 200))
+    run = subprocess.Popen(command, cwd=ROOT, env=clean | {"TMPDIR": str(directory)}, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while part := os.read(ours, 65536):
+            said += part
+    os.close(ours)
+    return run.wait(), said.decode()
