@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from harness.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent
+VARIABLE = "SELFTEST_MARK"
 
 
 def processes_with(mark: str) -> dict[int, str]:
@@ -28,6 +30,33 @@ def processes_with(mark: str) -> dict[int, str]:
     return found
 
 
+def remains(mark: str, directory: Path) -> str:
+    """What is there of a run, '' for nothing."""
+    processes, files = processes_with(mark), sorted(str(path) for path in directory.iterdir())
+    return f"processes {processes}, files {files}" if processes or files else ""
+
+
+@pytest.fixture
+def run(tmp_path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """(a run of the suite that has provisioned something, the mark of its processes); its files are in tmp_path."""
+    mark = f"{tmp_path.name}-{os.getpid()}"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
+    environment = clean | {"TMPDIR": str(tmp_path), VARIABLE: mark}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_install.py"]
+    begun = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert begun.stderr
+    try:
+        said = next((line for line in begun.stderr if "control plane: applied" in line), None)
+        assert said, "the run ended before it had provisioned anything"
+        yield begun, f"{VARIABLE}={mark}"
+    finally:
+        begun.kill()
+        begun.wait()
+        begun.stderr.close()
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [
@@ -37,29 +66,10 @@ def processes_with(mark: str) -> dict[int, str]:
     ],
     ids=["SIGTERM", "Ctrl-C", "kill -9"],
 )
-def test_nothing_of_an_interrupted_run_remains(tmp_path, number, code):
-    mark = f"SELFTEST_MARK={tmp_path.name}-{os.getpid()}"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
-    environment |= {"TMPDIR": str(tmp_path), mark.partition("=")[0]: mark.partition("=")[2]}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_install.py"]
-    run = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert run.stderr
-    try:
-        said = next((line for line in run.stderr if "control plane: applied" in line), None)
-        assert said, "the run ended before it had provisioned anything"
-        assert len(processes_with(mark)) > 5, "the lab is not there: this test would prove nothing"
-        run.send_signal(number)
-        run.stderr.read()
-        assert run.wait() == code
-
-        def look():
-            processes, files = processes_with(mark), sorted(str(path) for path in tmp_path.iterdir())
-            return (None if processes or files else True), f"processes {processes}, files {files}"
-
-        assert wait_for("the lab to be gone", look, 60)
-    finally:
-        run.kill()
-        run.wait()
-        run.stderr.close()
+def test_nothing_of_an_interrupted_run_remains(tmp_path, run, number, code):
+    begun, mark = run
+    assert len(processes_with(mark)) > 5, "the lab is not there: this test would prove nothing"
+    begun.send_signal(number)
+    begun.stderr.read()
+    assert begun.wait() == code
+    assert wait_for("the lab to be gone", lambda: (not (left := remains(mark, tmp_path)) or None, left), 60)

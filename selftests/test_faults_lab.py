@@ -9,7 +9,7 @@ import ssl
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -183,19 +183,23 @@ def test_strangers_are_let_in_only_while_the_fault_is_in_force(directory, federa
     federation.until(federation.healthy, True)
 
 
-def test_without_exports_nobody_is_there_to_refuse_a_stranger(directory, federation):
+def test_a_stranger_is_refused_by_the_peers_gateway(federation):
     federation.until(federation.healthy, True)
     mesh1, mesh2 = adopted(federation.clusters).meshes
     assert closed_ports(mesh1) == []
     met = stranger_at(mesh1, mesh2, SERVICE_PORT)
     assert met.refused.shown == ("spiffe://mesh1.local/ns/mesh1-system/sa/mesh2-ingress-service-account",)
     assert met.gateway in met.refused.shown
+
+
+def test_without_exports_nobody_is_there_to_refuse_a_stranger(directory, federation):
+    federation.until(federation.healthy, True)
+    mesh1, mesh2 = adopted(federation.clusters).meshes
     with in_force(directory, CATALOGUE["export-set-misnamed"]):
         federation.until(lambda: len(closed_ports(mesh1)), 1)
         # Again and again: the load balancer accepts each connection, and resets most of them only after a while.
         found = [problem for _ in range(20) for problem in closed_ports(mesh1)]
-        assert len(found) == 20
-        assert all("no TLS server for 15443" in problem for problem in found)
+        assert ["no TLS server for 15443" in problem for problem in found] == [True] * 20
         with pytest.raises(ClusterError, match="so nobody was refused"):
             stranger_at(mesh1, mesh2, SERVICE_PORT)
     federation.until(federation.healthy, True)
@@ -206,25 +210,57 @@ def fault_command(directory: Path, *arguments: str) -> subprocess.CompletedProce
     return subprocess.run(line, capture_output=True, text=True, timeout=60)
 
 
-def test_one_process_breaks_and_another_mends(directory, federation):
-    def weights() -> list[int]:
-        split = federation.clusters["mesh2"].get(kinds.VIRTUAL_SERVICE, "ratings-split", "mesh2-bookinfo")
-        return [entry["weight"] for entry in split["spec"]["http"][0]["route"]]
+def weights(federation: LiveFederation) -> list[int]:
+    split = federation.clusters["mesh2"].get(kinds.VIRTUAL_SERVICE, "ratings-split", "mesh2-bookinfo")
+    return [entry["weight"] for entry in split["spec"]["http"][0]["route"]]
 
-    assert weights() == [50, 50]
-    assert fault_command(directory, "split-60-40").returncode == 0
-    assert weights() == [60, 40]
-    assert fault_command(directory).stdout == "split-60-40\n"
-    again = fault_command(directory, "split-60-40")
-    assert again.returncode == 1
+
+Answer = subprocess.CompletedProcess[str]
+
+
+class OneAfterTheOther(NamedTuple):
+    """Processes that break and mend, in their order; weights: before, in force, after the refusals, after the end."""
+
+    weights: list[list[int]]
+    on: Answer
+    listed: Answer
+    again: Answer
+    other: Answer
+    off: Answer
+    off_again: Answer
+
+
+@pytest.fixture(scope="module")
+def one_after_the_other(directory, federation) -> OneAfterTheOther:
+    before = weights(federation)
+    on = fault_command(directory, "split-60-40")
+    broken, listed = weights(federation), fault_command(directory)
+    again, other = fault_command(directory, "split-60-40"), fault_command(directory, "split-90-10")
+    still = weights(federation)
+    off = fault_command(directory, "split-60-40", "--off")
+    after = weights(federation)
+    off_again = fault_command(directory, "split-60-40", "--off")
+    return OneAfterTheOther([before, broken, still, after], on, listed, again, other, off, off_again)
+
+
+def test_one_process_breaks_and_another_mends(one_after_the_other):
+    assert one_after_the_other.weights == [[50, 50], [60, 40], [60, 40], [50, 50]]
+    assert (one_after_the_other.on.returncode, one_after_the_other.off.returncode) == (0, 0)
+
+
+def test_what_is_in_force_is_listed(one_after_the_other):
+    assert one_after_the_other.listed.stdout == "split-60-40\n"
+
+
+def test_what_is_changed_already_is_not_changed_again(one_after_the_other):
+    again, other = one_after_the_other.again, one_after_the_other.other
+    assert (again.returncode, other.returncode) == (1, 1)
     assert "in force already" in again.stderr
-    other = fault_command(directory, "split-90-10")
-    assert other.returncode == 1
     assert "split-90-10 changes what split-60-40 changed" in other.stderr
-    assert weights() == [60, 40]
-    assert fault_command(directory, "split-60-40", "--off").returncode == 0
-    assert weights() == [50, 50]
-    assert "not in force" in fault_command(directory, "split-60-40", "--off").stderr
+
+
+def test_what_is_not_in_force_cannot_be_mended(one_after_the_other):
+    assert "not in force" in one_after_the_other.off_again.stderr
 
 
 @pytest.mark.usefixtures("federation")
@@ -232,11 +268,8 @@ def test_a_fault_that_cannot_be_made_leaves_nothing_changed(directory):
     known = CATALOGUE["wrong-service-port-import"].changes[0]
     missing = Change(known.target._replace(name="nobody"), known.edit)
     fault = Fault("impossible", "", "", (known, missing))
-    before = changed_by(directory, fault)
-    with (
-        pytest.raises(LabError, match="ServiceMeshPeer mesh2-system/nobody of mesh2 is not there"),
-        in_force(directory, fault),
-    ):
+    before, why = changed_by(directory, fault), "ServiceMeshPeer mesh2-system/nobody of mesh2 is not there"
+    with pytest.raises(LabError, match=why), in_force(directory, fault):
         raise AssertionError("it was made")
     assert changed_by(directory, fault) == before
     assert Ledger(directory).active() == []

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 
 from harness.envoy import AccessLine
 from lab.faults import CATALOGUE
-from selftests.support.federation import ALL_STARS, directory, federation, in_force
+from selftests.support.federation import ALL_STARS, LiveFederation, directory, federation, in_force
 
 __all__ = ["directory", "federation"]
 REFUSED = "503 Service Unavailable"
@@ -134,33 +135,50 @@ def watch(status: Any, wanted: tuple[str, bool, str] | None) -> Any:
     return name, entry["watch"]["connected"], reason
 
 
+@dataclass
+class Looks:
+    """What a federation shows of a fault since it was put in force, in the form in which a Row has it."""
+
+    federation: LiveFederation
+    begin: datetime
+    said: dict[str, int]
+
+    @classmethod
+    def from_now(cls, federation: LiveFederation) -> Looks:
+        said = {mesh: len(federation.istiod_log(mesh)) for mesh in ("mesh1", "mesh2")}
+        return cls(federation, datetime.now(UTC), said)
+
+    def watch(self, mesh: str, wanted: tuple[str, bool, str] | None) -> Any:
+        return watch(self.federation.status(mesh), wanted)
+
+    def unseen(self, mesh: str, wanted: tuple[Line, ...]) -> list[Line]:
+        """Those of the wanted lines that no gateway has written."""
+        lines = [line for line in self.federation.gateway(mesh) if line.start_time >= self.begin]
+        return [each for each in wanted if not any(map(each.fits, lines))]
+
+    def traffic(self, row: Row) -> Any:
+        pages, mark = self.federation.marked_pages()
+        lines = [line for line in self.federation.ratings_calls(mark) if not line.succeeded] if row.calls else []
+        calls = {(line.response_code, line.response_flags, line.upstream_cluster) for line in lines}
+        return pages, calls, self.unseen("mesh1", row.ingress), self.unseen("mesh2", row.egress)
+
+    def unsaid(self, row: Row) -> list[str]:
+        """Those patterns of the row that no line of an istiod fits."""
+        return [
+            pattern
+            for mesh, patterns in row.log.items()
+            for pattern in patterns
+            if not any(re.search(pattern, text) for text in self.federation.istiod_log(mesh)[self.said[mesh] :])
+        ]
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=[f"{name}: {row.fault}" for name, row in ROWS.items()])
 def test_a_fault_looks_as_the_product_does(directory, federation, row):
     federation.until(federation.healthy, True)
-    said = {mesh: len(federation.istiod_log(mesh)) for mesh in ("mesh1", "mesh2")}
-    begin = datetime.now(UTC)
+    looks = Looks.from_now(federation)
     with in_force(directory, CATALOGUE[row.fault]):
         for mesh, wanted in (("mesh1", row.mesh1), ("mesh2", row.mesh2)):
-            federation.until(lambda mesh=mesh, wanted=wanted: watch(federation.status(mesh), wanted), wanted)
-
-        def unseen(mesh: str, wanted: tuple[Line, ...]) -> list[Line]:
-            lines = [line for line in federation.gateway(mesh) if line.start_time >= begin]
-            return [each for each in wanted if not any(map(each.fits, lines))]
-
-        def traffic() -> Any:
-            pages, mark = federation.marked_pages()
-            lines = [line for line in federation.ratings_calls(mark) if not line.succeeded] if row.calls else []
-            calls = {(line.response_code, line.response_flags, line.upstream_cluster) for line in lines}
-            return pages, calls, unseen("mesh1", row.ingress), unseen("mesh2", row.egress)
-
-        federation.until(traffic, (row.pages, set(row.calls), [], []))
-        for mesh, patterns in row.log.items():
-            federation.until(
-                lambda mesh=mesh, patterns=patterns: [
-                    pattern
-                    for pattern in patterns
-                    if not any(re.search(pattern, text) for text in federation.istiod_log(mesh)[said[mesh] :])
-                ],
-                [],
-            )
+            federation.until(partial(looks.watch, mesh, wanted), wanted)
+        federation.until(lambda: looks.traffic(row), (row.pages, set(row.calls), [], []))
+        federation.until(lambda: looks.unsaid(row), [])
     federation.until(federation.healthy, True)
