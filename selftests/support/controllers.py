@@ -9,7 +9,7 @@ import random
 import secrets
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -146,20 +146,6 @@ async def played_scene(
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
-
-
-def play(
-    settings: ClusterSettings,
-    story: Callable[[Scene], Awaitable[None]],
-    mutate: Callable[[Object], Object] | None = None,
-) -> None:
-    """Runs a story with the controllers beside it."""
-
-    async def run() -> None:
-        async with played_scene(settings, mutate) as scene:
-            await story(scene)
-
-    asyncio.run(run())
 
 
 played = told_in(played_scene)
