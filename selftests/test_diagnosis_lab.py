@@ -68,7 +68,7 @@ def generations(meshes: Meshes) -> dict[str, str]:
     )
     return {
         f"{name} {kind} {obj['metadata']['namespace']}/{obj['metadata']['name']}": obj["metadata"]["uid"]
-        + str(obj["metadata"].get("generation"))
+        + str(obj["metadata"].get("generation") or obj.get("data"))  # ConfigMaps have none
         for name, cluster in meshes.clusters.items()
         for kind in looked_at
         for obj in cluster.list(kind)

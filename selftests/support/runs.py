@@ -143,8 +143,10 @@ def interrupted(run, clusters):
 def held_roll(mesh1):
     """Nobody can remove mesh1's member roll, until the block ends."""
     mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": [FINALIZER]}})
-    yield
-    mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": None}})
+    try:
+        yield
+    finally:
+        mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": None}})
 
 
 def expire_leases(clusters):
