@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
+
 from lab import resources
 from lab.client import ApiClient, ApiError, Object
+from lab.node.bootstrap import ADMIN_PORT
 from lab.resources import Resource
 from lab.supervisor import LabError
 
@@ -27,6 +32,8 @@ _FROM_SERVER = (
     "selfLink",
 )
 _TRIES = 10
+_QUIET_LOOKS = 3  # a tenth of a second apart: istiod gathers changes for that long
+_WHEN = re.compile(r'"(last_updated|version_info)": "[^"]*"')
 
 
 class Target(NamedTuple):
@@ -157,6 +164,30 @@ async def restart_pods(api: ApiClient, namespace: str, app: str) -> None:
         if now and all(pod["metadata"]["uid"] not in old and _is_ready(pod) for pod in now):
             return
         await asyncio.sleep(0.1)
+
+
+async def held_by(api: ApiClient, namespace: str, app: str) -> str:
+    """What the proxies of the pods with this label `app` are configured to do, in a form that can be compared."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        found = []
+        for pod in await _pods(api, namespace, app):
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, KeyError):
+                url = f"http://{pod['status']['podIP']}:{ADMIN_PORT}/config_dump"
+                async with session.get(url) as answer:
+                    found.append(_WHEN.sub("", json.dumps(await answer.json(content_type=None), sort_keys=True)))
+    return "\n".join(sorted(found))
+
+
+async def until_told(api: ApiClient, namespace: str, app: str, before: str) -> None:
+    """Until these proxies hold something else than `before` and nothing more comes for a while; for 10 s at most."""
+    last, same = before, 0
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        now = await held_by(api, namespace, app)
+        same = same + 1 if now == last else 0
+        if same >= _QUIET_LOOKS and now != before:
+            return
+        last = now
 
 
 async def _pods(api: ApiClient, namespace: str, app: str) -> list[Object]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab.faults.changes import Change, Ledger, restart_pods, save
+from lab import resources
+from lab.faults.changes import Change, Ledger, held_by, restart_pods, save, until_told
 from lab.running import RunningLab
 from lab.supervisor import LabError
 
@@ -53,6 +54,7 @@ class Fault:
             raise LabError(f"{self.name} changes what {other} changed; end that first")
         saved = await asyncio.gather(*(save(lab.clusters[change.target.mesh], change) for change in self.changes))
         ledger.write(self.name, list(saved))
+        before = await self._held(lab)
         try:
             for change in self.changes:
                 await change.make(lab.clusters[change.target.mesh])
@@ -61,20 +63,34 @@ class Fault:
         except BaseException:
             await self.revert(lab)
             raise
-        await self._restart(lab)
+        await self._restart(lab, before)
 
     async def revert(self, lab: RunningLab) -> None:
         """Puts back exactly what was there; LabError when the fault is not in force."""
         ledger = Ledger(lab.directory)
         saved = ledger.read(self.name)
+        before = await self._held(lab)
         if self.api:
             await _switch(lab, {"rate": 0})
         for item in reversed(saved):
             await item.restore(lab.clusters[item.target.mesh])
         ledger.forget(self.name)
-        await self._restart(lab)
+        await self._restart(lab, before)
 
-    async def _restart(self, lab: RunningLab) -> None:
+    async def _held(self, lab: RunningLab) -> dict[str, str]:
+        """By mesh, what the egress gateways were told that are to connect anew to a peer as this changes it.
+
+        Not for roots: those are looked at with the peer only, when its watch is cut.
+        """
+        meshes = {
+            change.target.mesh for change in self.changes if self.restart and change.target.kind == resources.PEER
+        }
+        return {mesh: await held_by(lab.clusters[mesh], SYSTEM[mesh], f"{PEER[mesh]}-egress") for mesh in meshes}
+
+    async def _restart(self, lab: RunningLab, before: Mapping[str, str]) -> None:
+        # What connects anew before it is told of the change is let in, and stays connected for good.
+        for mesh, held in before.items():
+            await until_told(lab.clusters[mesh], SYSTEM[mesh], f"{PEER[mesh]}-egress", held)
         for mesh, app in self.restart:
             await restart_pods(lab.clusters[mesh], SYSTEM[mesh], app)
 
