@@ -10,6 +10,7 @@ import pytest
 from harness.cluster import Cluster
 from harness.diagnosis import State, diagnose
 from harness.evidence import collect
+from mutants.suite import ADOPTING, on
 from selftests.support.diagnosed import Meshes, meshes
 from selftests.support.skewed import skewed
 from selftests.test_options import pytest_run
@@ -19,9 +20,10 @@ SKEWS = pytest.mark.parametrize("skew", [900, -900], ids=["ahead", "behind"])
 
 
 @SKEWS
-def test_a_healthy_federation_is_healthy_by_whatever_clock_it_is_looked_at(skew):
+def test_a_healthy_federation_is_healthy_by_whatever_clock_it_is_looked_at(meshes: Meshes, skew):
+    kubeconfigs = (meshes.clusters["mesh1"].kubeconfig, meshes.clusters["mesh2"].kubeconfig)
     chosen = ["tests/test_install.py", "tests/test_federation.py", "-k", "root or identity or watch"]
-    done = pytest_run("-p", "selftests.support.skewed", *chosen, SKEW=str(skew))
+    done = pytest_run("-p", "selftests.support.skewed", *on(kubeconfigs), *ADOPTING, *chosen, SKEW=str(skew))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
