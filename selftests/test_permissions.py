@@ -59,7 +59,8 @@ def allowed(names: MeshNames, there: Collection[str]) -> list[dict]:
     ]
 
 
-Run = Callable[..., tuple[int, str, dict[str, set[tuple[str, str, str]]]]]
+Result = tuple[int, str, dict[str, set[tuple[str, str, str]]]]
+Run = Callable[..., Result]
 
 
 @contextlib.contextmanager
@@ -76,7 +77,7 @@ def running(lab: Lab, directory: Path, there: Collection[str] = ()) -> Iterator[
             for settings in lab.clusters
         }
 
-        def begin(*arguments: str) -> tuple[int, str, dict[str, set[tuple[str, str, str]]]]:
+        def begin(*arguments: str) -> Result:
             file = directory / "asked.txt"
             file.write_text("")
             command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "selftests.support.asked"]
@@ -94,13 +95,6 @@ def running(lab: Lab, directory: Path, there: Collection[str] = ()) -> Iterator[
             )
             return done.returncode, done.stdout, by_mesh(lab.clusters, file)
 
-        yield begin
-
-
-@pytest.fixture
-def run(lab: Lab, tmp_path: Path) -> Iterator[Run]:
-    """The suite, where nothing is there yet."""
-    with running(lab, tmp_path) as begin:
         yield begin
 
 
@@ -136,28 +130,37 @@ def unannounced(requests: dict[str, set[tuple[str, str, str]]], adopt: bool, the
     return found
 
 
-def test_runs_ask_for_nothing_that_preflight_has_not_asked_about_and_go_on_without_the_rest(run, lab, tmp_path):
-    code, said, requests = run("--federation-keep", "always", "--ossm-version", "v2.1", *QUICK)
+@pytest.fixture(scope="module")
+def three_runs(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    """What came of a run that keeps what it made, of one that adopts it when a fault is in force, and of a sweep."""
+    directory = tmp_path_factory.mktemp("runs")
+    known = {f"{settings.name.upper()}_KUBECONFIG": str(settings.kubeconfig) for settings in lab.clusters}
+    with running(lab, directory) as run:
+        kept = run("--federation-keep", "always", "--ossm-version", "v2.1", *QUICK)
+        command = [sys.executable, "-m", "lab", "fault", "split-90-10"]
+        subprocess.run(command, cwd=ROOT, env=os.environ | known, check=True)
+        adopting = ("tests/test_split.py", "--federation-adopt", "--federation-settle", "3")
+        return [kept, run(*adopting, "--federation-report", str(directory)), run("--federation-sweep")]
+
+
+def test_a_run_asks_for_nothing_that_preflight_has_not_asked_about_and_goes_on_without_the_rest(three_runs):
+    (code, said, requests), *_ = three_runs
     assert code == 0, said
     assert unannounced(requests, adopt=False) == []
     assert ("patch", "servicemeshpeers", "mesh1-system") in requests["mesh1"], "nothing was traced"
     assert ("get", "pods/exec", "mesh2-bookinfo") in requests["mesh2"], "websockets were not traced"
 
-    fault = [sys.executable, "-m", "lab", "fault", "split-90-10"]
-    subprocess.run(
-        fault,
-        cwd=ROOT,
-        env=os.environ | {f"{s.name.upper()}_KUBECONFIG": str(s.kubeconfig) for s in lab.clusters},
-        check=True,
-    )
-    adopting = ("tests/test_split.py", "--federation-adopt", "--federation-settle", "3")
-    code, said, requests = run(*adopting, "--federation-report", str(tmp_path))
+
+def test_neither_do_a_run_that_adopts_and_the_diagnosis_of_what_fails_in_it(three_runs):
+    _, (code, said, requests), _ = three_runs
     assert code == pytest.ExitCode.TESTS_FAILED, said
     assert "cause: ratings-split of mesh2" in said, "the diagnosis was to be traced too"
     assert "left behind: nothing" in said, said
     assert unannounced(requests, adopt=True) == []
 
-    code, said, requests = run("--federation-sweep")
+
+def test_neither_does_a_sweep(three_runs):
+    *_, (code, said, requests) = three_runs
     assert code == 0, said
     assert unannounced(requests, adopt=False) == []
 
