@@ -214,12 +214,23 @@ def apart(one: Area, other: Area) -> bool:
 
 
 @pytest.fixture(scope="module")
-def graph(content) -> Tree:
-    return Tree(service_graph(content["split"][1]["traffic"], "t"))
+def traffic(content) -> list[dict[str, Any]]:
+    """That of a whole measurement, and more workloads of ratings, which stand in one column."""
+    called = [("mesh1", "mesh2-ingress", "ratings-v2")]
+    called += [("mesh2", "reviews-v3", f"ratings-{version}") for version in ("v1", "v2", "v3")]
+    more = [
+        {"from": {"mesh": mesh, "name": caller}, "to": {"mesh": mesh, "name": name}, "requests": 400, "failed": 0}
+        for mesh, caller, name in called
+    ]
+    return content["split"][1]["traffic"] + more
 
 
-def test_the_graph_shows_each_call_with_its_counts(content, graph):
-    traffic = content["split"][1]["traffic"]
+@pytest.fixture(scope="module")
+def graph(traffic) -> Tree:
+    return Tree(service_graph(traffic, "t"))
+
+
+def test_the_graph_shows_each_call_with_its_counts(traffic, graph):
     counts = [int(text) for text in graph.texts("text", "label") if text.isdigit()]
     failed = [int(text.removesuffix(" ✗")) for text in graph.texts("text", "label bad")]
     assert counts == [edge["requests"] for edge in traffic]
