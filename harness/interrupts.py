@@ -15,7 +15,8 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO_SECONDS = 0.1  # `timeout` and tox tell the process and then its group; nobody presses Ctrl-C twice that fast
 _ONE_INTERRUPT_SECONDS = 2.0  # pytest, interrupted again while it writes the first one up, dies without its own end
-_MISSED_SECONDS = 0.5
+_MISSED_SECONDS = 0.5  # at most, until a signal that woke nobody is acted upon
+
 _REMOVING = "removing what this run made; once more to leave it behind"
 
 

@@ -278,27 +278,25 @@ def test_a_wait_that_fails_tells_the_last_conditions(scripted):
         cluster.wait("a ready pod", POD, "n", until=lambda _: None, timeout=0)
 
 
+def wait_in_vain(cluster, looked, ended):
+    """Waits until it is cancelled, which it tells by `ended`; `looked` is set by every look."""
+    with contextlib.suppress(Cancelled):
+        cluster.wait("never", CONFIG_MAP, "n", until=lambda _: looked.set(), timeout=600)
+        return
+    ended.append(True)
+
+
 def test_an_interrupt_ends_waits_in_other_threads_and_spares_later_ones(scripted):
     cluster, api = scripted(listed("1"), Reply(lines=[], hold=True))
-    ended, looked = [], threading.Event()
-
-    def never(_):
-        looked.set()
-
-    def wait():
-        try:
-            cluster.wait("never", CONFIG_MAP, "n", until=never, timeout=600)
-        except Cancelled:
-            ended.append(True)
-
-    thread = threading.Thread(target=wait)
+    looked, ended = threading.Event(), []
+    thread = threading.Thread(target=wait_in_vain, args=[cluster, looked, ended])
     thread.start()
     looked.wait()
     cluster.interrupt()
     thread.join(30)
     assert ended == [True]
     api.replies[:] = [listed("2", "a")]
-    assert cluster.wait("a", CONFIG_MAP, "n", until=lambda found: bool(found), timeout=30)
+    assert cluster.wait("a", CONFIG_MAP, "n", until=bool, timeout=30)
 
 
 APPLIED = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "n"}}

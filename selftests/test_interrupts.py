@@ -56,28 +56,35 @@ class Pressed(Cluster):
     again: threading.Event
 
 
-def test_a_second_ctrl_c_while_provisioning_ends_leaves_no_step_waiting(tmp_path):
+@pytest.fixture
+def pressed_again(tmp_path):
+    """Clusters whose API servers have the first step of provisioning wait, and whose user gets impatient."""
     with contextlib.ExitStack() as stack:
-        clusters = {}
-        apis = []
+        clusters, apis = {}, []
         for name in ("mesh1", "mesh2"):
             apis.append(ScriptedApi(UID, Reply(503, headers={"retry-after": "600"})))
             file = stack.enter_context(apis[-1].running(tmp_path / name))
             clusters[name] = Pressed(name, file, patience=600)
             clusters[name].again = threading.Event()
             stack.callback(clusters[name].close)
-        before = set(threading.enumerate())
+        yield clusters, apis
 
-        def press():
-            begun = lambda: (all(len(api.requests) > 1 for api in apis) or None, "no request")  # noqa: E731
-            wait_for("provisioning to begin", begun, 30)
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-        threading.Thread(target=press).start()
-        with pytest.raises(KeyboardInterrupt):
-            Provisioner(clusters, "run", Progress(io.StringIO(), live=False)).run()
-        assert clusters["mesh1"].again.is_set()
-        assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("provision")]
+def press_once_begun(apis):
+    """A Ctrl-C for the main thread, when provisioning has asked every API server for more than who it is."""
+    begun = lambda: (all(len(api.requests) > 1 for api in apis) or None, "no request")  # noqa: E731
+    wait_for("provisioning to begin", begun, 30)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def test_a_second_ctrl_c_while_provisioning_ends_leaves_no_step_waiting(pressed_again):
+    clusters, apis = pressed_again
+    before = set(threading.enumerate())
+    threading.Thread(target=press_once_begun, args=[apis]).start()
+    with pytest.raises(KeyboardInterrupt):
+        Provisioner(clusters, "run", Progress(io.StringIO(), live=False)).run()
+    assert clusters["mesh1"].again.is_set()
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("provision")]
 
 
 def test_a_signal_that_comes_twice_at_once_counts_once():

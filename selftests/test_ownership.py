@@ -5,28 +5,18 @@ from __future__ import annotations
 import io
 import signal
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from harness import manifests
-from harness.cluster import Cluster
 from harness.kinds import CONFIG_MAP, NAMESPACE, SERVICE, kind_of
 from harness.mesh import MESH1, MESH2
 from harness.ownership import Removal, Unfinished, is_ours, new_run_id, teardown
 from harness.progress import Progress
 from harness.provision import Provisioner, ProvisionError
-from selftests.support.lab import start_lab, stop_lab
+from selftests.support.lab import clusters, lab
 
-
-@pytest.fixture(scope="module")
-def clusters() -> Iterator[dict[str, Cluster]]:
-    lab = start_lab()
-    found = {settings.name: Cluster(settings.name, settings.kubeconfig) for settings in lab.clusters}
-    yield found
-    for cluster in found.values():
-        cluster.close()
-    stop_lab(lab)
+__all__ = ["clusters", "lab"]
 
 
 @pytest.fixture

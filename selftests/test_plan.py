@@ -11,23 +11,14 @@ from pathlib import Path
 import pytest
 
 from harness import kinds, lease
-from harness.cluster import Cluster
 from harness.manifests import scenario
 from harness.mesh import MESH1, MESH2
 from harness.plan import plan
 from selftests.support.dead_api import DeadApi
-from selftests.support.lab import Lab, lab
+from selftests.support.lab import Lab, clusters, lab
 
-__all__ = ["lab"]
+__all__ = ["clusters", "lab"]
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def clusters(lab):
-    found = {settings.name: Cluster(settings.name, settings.kubeconfig) for settings in lab.clusters}
-    yield found
-    for cluster in found.values():
-        cluster.close()
 
 
 def planned(lab: Lab | None, *arguments: str) -> tuple[int, str]:

@@ -19,12 +19,11 @@ from harness.progress import Progress
 from harness.provision import Provisioner
 from harness.snapshot import changes, snapshot
 from harness.waiting import pause
-from selftests.support.lab import lab
+from selftests.support.lab import clusters, lab
 from selftests.support.runs import (
     ONE_TEST,
     ROOT,
     Ended,
-    clusters,
     crashed,
     ended,
     expire_leases,

@@ -12,7 +12,8 @@ from fixtures.clusters import fit_seconds
 from harness import kinds, lease
 from harness.waiting import wait_for
 from selftests.support.api import api_server
-from selftests.test_runs_on_clusters import ONE_TEST, ROOT, clusters, lab, rest, start, until
+from selftests.support.lab import clusters, lab
+from selftests.support.runs import ONE_TEST, ROOT, rest, start, until
 
 __all__ = ["clusters", "lab", "start"]
 OTHER = "federation-mesh1-0ddba1"  # a cluster that a killed run left behind

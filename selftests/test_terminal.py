@@ -8,9 +8,10 @@ import re
 import pytest
 
 from harness.mesh import MESH1
+from selftests.support.lab import clusters, lab
+from selftests.support.runs import ONE_TEST, rest, start, until
 from selftests.test_options import pytest_run
 from selftests.test_report_run import Run
-from selftests.test_runs_on_clusters import ONE_TEST, clusters, lab, rest, start, until
 
 __all__ = ["clusters", "lab", "start"]
 RED = """

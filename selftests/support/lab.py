@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cluster import Cluster
 from lab import guardian
 from lab.settings import ClusterSettings
 from lab.supervisor import command
@@ -58,6 +59,15 @@ def lab() -> Iterator[Lab]:
     found = start_lab()
     yield found
     stop_lab(found)
+
+
+@pytest.fixture(scope="module")
+def clusters(lab: Lab) -> Iterator[dict[str, Cluster]]:
+    """Both clusters of this module's lab, by mesh, as the suite sees them."""
+    found = {settings.name: Cluster(settings.name, settings.kubeconfig) for settings in lab.clusters}
+    yield found
+    for cluster in found.values():
+        cluster.close()
 
 
 def processes_of(directory: Path) -> dict[int, str]:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import pytest
 
 from harness import kinds, lease
-from harness.cluster import Cluster
 from harness.manifests import RUN_LABEL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,12 +23,18 @@ ONE_TEST = ("tests/test_install.py", "-k", "trust_domains")
 FINALIZER = "selftest.example/hold"
 
 
-@pytest.fixture(scope="module")
-def clusters(lab):
-    found = {settings.name: Cluster(settings.name, settings.kubeconfig) for settings in lab.clusters}
-    yield found
-    for cluster in found.values():
-        cluster.close()
+def _command(*arguments):
+    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+
+
+def _kubeconfigs(lab):
+    return [f"--{settings.name}-kubeconfig={settings.kubeconfig}" for settings in lab.clusters]
+
+
+def _environment(directory, *left_out):
+    """This process's, but for variables that begin so, with temporary files in `directory`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST", *left_out))}
+    return kept | {"TMPDIR": str(directory)}
 
 
 @contextlib.contextmanager
@@ -38,16 +43,10 @@ def starting(lab, directory):
     runs = []
 
     def begin(*arguments, kubeconfigs=True, **environment):
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-        if kubeconfigs:
-            for settings in lab.clusters:
-                command.append(f"--{settings.name}-kubeconfig={settings.kubeconfig}")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
-        clean |= {"TMPDIR": str(directory), "CI": "true", **environment}
         run = subprocess.Popen(
-            command,
+            _command(*arguments, *(_kubeconfigs(lab) if kubeconfigs else ())),
             cwd=ROOT,
-            env=clean,
+            env=_environment(directory) | {"CI": "true", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -56,10 +55,12 @@ def starting(lab, directory):
         runs.append(run)
         return run
 
-    yield begin
-    for run in runs:
-        run.kill()
-        run.communicate()
+    try:
+        yield begin
+    finally:
+        for run in runs:
+            run.kill()
+            run.communicate()
 
 
 @pytest.fixture
@@ -176,12 +177,10 @@ def taken_over(cluster):
 
 def on_a_terminal(lab, directory, *arguments):
     """(exit code, everything that is written to its terminal) of a run on the lab's clusters."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    command += [f"--{settings.name}-kubeconfig={settings.kubeconfig}" for settings in lab.clusters]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST", "CI"))}
+    command, environment = _command(*arguments, *_kubeconfigs(lab)), _environment(directory, "CI")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (50, 200))
-    run = subprocess.Popen(command, cwd=ROOT, env=clean | {"TMPDIR": str(directory)}, stdout=theirs, stderr=theirs)
+    run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=theirs, stderr=theirs)
     os.close(theirs)
     said = b""
     with contextlib.suppress(OSError):  # how a terminal ends
