@@ -29,11 +29,12 @@ from harness.transport import (
     Transport,
     Unauthorized,
 )
-from harness.waiting import Deadline, WaitTimeout, pause
+from harness.waiting import Deadline, Pauses, WaitTimeout, pause
 
 T = TypeVar("T")
 FIELD_MANAGER = "ossm-federation-conformance"
 _WATCH_SECONDS = 60.0  # how long one watch is asked to live; it is renewed from where it ended
+_AGAIN_SECONDS = 0.2  # between two lists
 _STALE = 1.0  # seconds: the Date of an answer may have been kept for as long on its way
 _EXACT, _EXACT_PAUSE = 0.2, 0.05  # seconds: answers spread over a second tell its fraction
 
@@ -204,7 +205,7 @@ class Cluster:
         if name:
             params["fieldSelector"] = f"metadata.name={name}"
         objects: dict[str, Object] = {}
-        trouble = ""
+        trouble, pauses = "", Pauses()
 
         def words() -> str:
             return (describe or describe_objects)(list(objects.values()))
@@ -218,6 +219,7 @@ class Cluster:
             seen(_in_trouble(error) if error else words())
 
         while True:
+            again = _AGAIN_SECONDS
             try:
                 listed, version = self._list(kind, namespace, params, deadline.left, cancelled, told)
                 objects = {_key(obj): obj for obj in listed}
@@ -225,10 +227,12 @@ class Cluster:
                 if (answer := look()) is not None:
                     return answer
                 while not deadline.passed:
+                    news = False
                     seconds = min(deadline.left, _WATCH_SECONDS)
                     watch = self.watch(kind, namespace, version, params, seconds, cancelled, deadline.left, told)
                     for event, obj in watch:
                         version = obj["metadata"]["resourceVersion"]
+                        news = news or (event != "BOOKMARK" and objects.get(_key(obj)) != obj)
                         if event == "DELETED":
                             objects.pop(_key(obj), None)
                         elif event != "BOOKMARK":
@@ -237,7 +241,7 @@ class Cluster:
                             return answer
                         if deadline.passed:
                             break
-                    pause(0, cancelled)
+                    pause(min(pauses.next(news), deadline.left), cancelled)
             except NotFound:
                 objects, trouble = {}, f"{kind.api_version} {kind} is not served"
                 seen(trouble)
@@ -247,9 +251,10 @@ class Cluster:
                 trouble = "" if isinstance(error, Gone) else str(error)
                 if trouble:
                     told(error)
+                again = max(again, pauses.next(False))
             if deadline.passed:
                 raise WaitTimeout(self.name, what, deadline.waited, trouble or words())
-            pause(min(0.2, deadline.left), cancelled)
+            pause(min(again, deadline.left), cancelled)
 
     def wait_served(self, kind: Kind, timeout: float) -> None:
         """Waits until the API server serves a kind, by its CRD."""

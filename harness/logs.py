@@ -15,7 +15,7 @@ from harness.ledger import Role, Source
 from harness.streams import LogStream
 from harness.transport import ClusterError, Object
 from harness.versions import LOG_FLUSH
-from harness.waiting import Cancelled, pause
+from harness.waiting import Cancelled, Pauses, pause
 
 LOOK_SECONDS = 2.0  # seconds between two looks for pods that came or went
 FLUSH_SECONDS = 1.0
@@ -150,8 +150,8 @@ class LogFollower:
         self, workload: Workload, pod: Object, source: Source, skip_past: bool, opened: threading.Event
     ) -> None:
         """Follows one pod's proxy until the pod is gone; a pod that is new is read from its beginning."""
-        name, seen = pod["metadata"]["name"], _Seen()
-        restarts = _restarts(pod)
+        name, seen, pauses = pod["metadata"]["name"], _Seen(), Pauses()
+        restarts, known = _restarts(pod), 0
         tail: int | None = 1 if skip_past else None
         with contextlib.suppress(Cancelled):
             while not self._stopping.is_set():
@@ -161,7 +161,8 @@ class LogFollower:
                     self._trouble(f"log of {source}: {error}")
                 tail = None
                 opened.set()
-                pause(0.1, self._stopping)
+                pause(max(0.1, pauses.next(seen.count > known)), self._stopping)
+                known = seen.count
                 now = self._find(workload, pod)
                 if now is None:
                     self._trouble(f"{source} is gone, what its proxy had not yet written is lost")
@@ -220,6 +221,11 @@ class _Seen:
     def __init__(self) -> None:
         self._texts: set[str] = set()
         self._latest: datetime | None = None
+
+    @property
+    def count(self) -> int:
+        """How many different lines there were."""
+        return len(self._texts)
 
     @property
     def since(self) -> datetime | None:

@@ -57,6 +57,24 @@ def pause(seconds: float, cancelled: Event | None = None) -> None:
         raise Cancelled
 
 
+class Pauses:
+    """Paces a stream that is opened again whenever it ends: at once after it gave something or lived for a while.
+
+    While streams end at once with nothing, the pauses grow from `first` to `longest` seconds.
+    """
+
+    def __init__(self, first: float = 0.1, longest: float = 2.0) -> None:
+        self._first, self._longest, self._vain, self._since = first, longest, 0, time.monotonic()
+
+    def next(self, gave: bool) -> float:
+        """Seconds to let pass now; `gave`: whether anything new came from the stream that has just ended."""
+        lived = time.monotonic() - self._since
+        self._vain = 0 if gave or lived > self._longest else self._vain + 1
+        found = min(self._first * 2 ** min(self._vain - 1, 10), self._longest) if self._vain else 0.0
+        self._since = time.monotonic() + found
+        return found
+
+
 def wait_for(
     what: str,
     probe: Callable[[], tuple[T | None, str]],

@@ -23,6 +23,7 @@ from lab.settings import ClusterSettings
 Object = dict[str, Any]
 Key = tuple[str, str]
 log = logging.getLogger(__name__)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds
 
 
 class ApiError(Exception):
@@ -202,6 +203,8 @@ class Informer:
         self.items: dict[Key, Object] = {}
         self.synced = asyncio.Event()
         self._callbacks: list[Callable[[Key, Object | None, Object | None], None]] = []
+        self._vain = -1  # watches in a row that ended at once with nothing; -1 before the first, and after news
+        self._since = time.monotonic()
 
     def on_change(self, callback: Callable[[Key, Object | None, Object | None], None]) -> None:
         self._callbacks.append(callback)
@@ -221,10 +224,18 @@ class Informer:
             try:
                 await self._list_and_watch()
             except ApiError as error:
-                if error.status != 410:
-                    await asyncio.sleep(0.5)
+                # 410: the list is made anew at once, but not again and again by a server that has no version at all.
+                await asyncio.sleep(self._pause() if error.status == 410 else 0.5)
             except (TimeoutError, aiohttp.ClientError, OSError):
                 await asyncio.sleep(0.2)
+
+    def _pause(self) -> float:
+        """Seconds before the next watch: 0 after one that brought something or lived, growing while they do neither."""
+        now = time.monotonic()
+        self._vain = 0 if now - self._since > _LONGEST_PAUSE else self._vain + 1
+        pause = min(_FIRST_PAUSE * 2 ** min(self._vain - 1, 10), _LONGEST_PAUSE) if self._vain else 0.0
+        self._since = now + pause
+        return pause
 
     async def _list_and_watch(self) -> None:
         items, version = await self.api.list_objects(self.kind, self.namespace)
@@ -237,9 +248,11 @@ class Informer:
                 self._set(key, item)
         self.synced.set()
         while True:
+            await asyncio.sleep(self._pause())
             async for kind, obj in self.api.watch(self.kind, self.namespace, version):
                 version = obj["metadata"]["resourceVersion"]
                 if kind != "BOOKMARK":
+                    self._vain = -1
                     self._set(key_of(obj), None if kind == "DELETED" else obj)
 
 

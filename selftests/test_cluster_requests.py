@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -172,6 +173,25 @@ def test_a_wait_goes_on_when_the_watch_ends(scripted):
     found = cluster.wait("two", POD, "n", until=lambda pods: len(pods) == 2 and pods, timeout=30)
     assert {pod["metadata"]["name"] for pod in found} == {"a", "b"}
     assert "resourceVersion=2" in api.requests[-1][1]
+
+
+GONE_AGAIN = {"type": "ERROR", "object": {"code": 410, "message": "too old"}}
+ENDS_AT_ONCE = {
+    "nothing": (listed("1"), Reply(lines=[])),
+    "bookmarks": (listed("1"), Reply(lines=[{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "1"}}}])),
+    "what is known": (listed("1"), Reply(lines=[event("ADDED", "a", "2")])),
+    "no version": (*(listed("1"), Reply(lines=[GONE_AGAIN])) * 20, listed("1")),
+}
+
+
+@pytest.mark.parametrize("replies", ENDS_AT_ONCE.values(), ids=ENDS_AT_ONCE)
+def test_a_watch_that_ends_at_once_is_opened_again_after_growing_pauses(scripted, replies):
+    cluster, api = scripted(*replies)
+    with pytest.raises(WaitTimeout):
+        cluster.wait("two", POD, "n", until=lambda pods: len(pods) == 2, timeout=1.5)
+    opened = [when for when, (_, path, _) in zip(api.times, api.requests, strict=True) if "watch=" in path]
+    pauses = [after - before for before, after in itertools.pairwise(opened)]
+    assert len(opened) <= 7, pauses
 
 
 def test_a_wait_lists_again_when_its_version_is_too_old(scripted):

@@ -13,6 +13,7 @@ from harness.envoy import Proxy
 from harness.ledger import Role, Source
 from harness.logs import LogFlusher, LogFollower, Workload
 from harness.transport import Forbidden
+from harness.waiting import wait_for
 from selftests.support.pod_logs import NAMESPACE, LoggedPod, PodLogs
 from selftests.support.scripted import ratings_line, stamp
 
@@ -66,6 +67,13 @@ def test_nothing_is_lost_that_is_written_once_a_log_is_said_to_be_followed(follo
     with following.follower:
         following.logs.write(pod, line(3), line(4))
         assert following.read(3) == ["2", "3", "4"]
+
+
+def test_a_log_that_ends_at_once_is_opened_again_after_growing_pauses(following, pod):
+    pod.short = True
+    with following.follower:
+        wait_for("six tries", lambda: (len(following.logs.times) >= 6 or None, ""), SECONDS)
+    assert following.logs.times[5] - following.logs.times[4] >= 0.8
 
 
 @pytest.mark.usefixtures("pod")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,7 @@ class LoggedPod:
     log: list[str] = field(default_factory=list)
     previous: list[str] = field(default_factory=list)
     cuts: int = 0
+    short: bool = False  # its streams end at once
 
     @property
     def manifest(self) -> dict:
@@ -42,6 +44,7 @@ class PodLogs:
     def __init__(self) -> None:
         self.pods: dict[str, LoggedPod] = {}
         self.asked: list[dict[str, str]] = []
+        self.times: list[float] = []  # when each log was asked for, in seconds
         self.forbidden = False
         self.busy = 0  # how many more requests for logs are told to come again
         self.changed = threading.Condition()
@@ -129,6 +132,7 @@ def _answer(request: BaseHTTPRequestHandler, logs: PodLogs) -> None:
         logs.busy -= 1
         _send(request, 503, {"kind": "Status", "message": "busy", "code": 503})
     elif sub == "log":
+        logs.times.append(time.monotonic())
         logs.asked.append(asked)
         _send_log(request, logs, pod, asked)
     else:
@@ -158,7 +162,7 @@ def _send_log(request: BaseHTTPRequestHandler, logs: PodLogs, pod: LoggedPod, as
         with contextlib.suppress(OSError):
             request.wfile.write("".join(f"{line}\n" for line in lines).encode())
             request.wfile.flush()
-        if asked.get("follow") != "true":
+        if asked.get("follow") != "true" or pod.short:
             return
         with logs.changed:
             while pod.cuts == cuts and len(pod.log) == sent:
