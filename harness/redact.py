@@ -36,15 +36,19 @@ _OPEN_VARIABLE = re.compile(
     r"|MONGO_DB_URL|SERVICES_DOMAIN|\w+_HOSTNAME|OPERATOR_NAME"
 )
 _SCHEME = r"(?:(?:bearer|basic|digest|negotiate)[ \t]+)?"
-_QUOTE = r"\\*[\"']"  # also as it stands inside other quotes
+# Every pattern reads a run of characters from its beginning only, and does not give back what it has read
+# (`*+`, `++`): else a long run, such as 20 kB of backslashes, would be read anew from each of its characters.
+_QUOTE = r"\\*+[\"']"  # also as it stands inside other quotes
+_FIRST_QUOTE = rf"(?<!\\){_QUOTE}"  # where nothing stands before it in the pattern
 # Up to the same quote again, or to the end of the line; without quotes up to what separates values.
 _DONE = rf"(?!{_SCHEME}(?:{_QUOTE})?{_SCHEME}{re.escape(GONE)})"
-_QUOTED = rf"(?P<open>{_QUOTE}){_SCHEME}(?:\\(?P=open)|(?!(?P=open))[^\n])+(?P<close>(?P=open))?"
+_QUOTED = rf"(?P<open>{_QUOTE}){_SCHEME}(?:(?!(?P=open))(?:\\*+[^\\\n]|\\++))++(?P<close>(?P=open))?"
 _BARE = r"[^\s\"'\\,;&{[][^\s\"',;&]*"
 _VALUE = rf"(?:{_QUOTED}|{_BARE})"
 # Between a flag and its value: blanks, also over lines that a shell joins; the commas or dashes of a list.
-_NEXT = rf"(?:(?:[ \t]|\\+\n)+|{_QUOTE}\s*,\s*|(?:{_QUOTE})?\s*\n\s*-[ \t]+)"
+_NEXT = rf"(?:(?:[ \t]|\\++\n)++|{_QUOTE}\s*+,\s*+|(?:{_QUOTE})?[^\S\n]*+\n\s*+-[ \t]++)"
 _ARGUMENT = rf"(?!(?:{_QUOTE})?--)(?:{_QUOTED}|[^\s\"'\\;&|]+)"
+_JWT = "[A-Za-z0-9_-]"
 _TEXT = (
     (
         re.compile(
@@ -54,7 +58,7 @@ _TEXT = (
         GONE,
     ),
     (re.compile(rf"\b(bearer|basic)(\s+(?:{_QUOTE})?)[A-Za-z0-9._~+/=-]{{6,}}", re.IGNORECASE), rf"\1\2{GONE}"),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]+){1,2}"), GONE),
+    (re.compile(rf"(?<!{_JWT})(?={_JWT}++\.{_JWT})({_JWT}*?)\beyJ{_JWT}{{6,}}+(?:\.{_JWT}++){{1,2}}"), rf"\1{GONE}"),
     (re.compile(r"\bsha256~[A-Za-z0-9_-]{10,}"), GONE),
     (re.compile(r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*://[^/\s:@\"']*:)[^/\s\"']+@", re.IGNORECASE), rf"\1{GONE}@"),
     # PEM, and what pull secrets hold, as base64: the way kubeconfigs and Secrets carry them.
@@ -62,7 +66,7 @@ _TEXT = (
     (re.compile(r"((?:set-)?cookie(?:\\*[\"'])?[ \t]*[:=][ \t]*)[^\s\"'\\][^\n\"']*", re.IGNORECASE), rf"\1{GONE}"),
     (
         re.compile(
-            rf"(?P<key>(?:{_QUOTE}){_PULL_SECRET}(?:{_QUOTE})[ \t]*:[ \t]*|(?<![\w-]){_PULL_SECRET}=)"
+            rf"(?P<key>(?:{_FIRST_QUOTE}){_PULL_SECRET}(?:{_QUOTE})[ \t]*:[ \t]*|(?<![\w-]){_PULL_SECRET}=)"
             rf"{_DONE}{_VALUE}",
             re.IGNORECASE,
         ),
@@ -70,14 +74,14 @@ _TEXT = (
     ),
     (
         re.compile(
-            rf"(?P<key>{_QUOTE}name{_QUOTE}:\s*{_QUOTE}{_WORDS}{_QUOTE},\s*{_QUOTE}value{_QUOTE}:\s*){_DONE}{_QUOTED}",
+            rf"(?P<key>{_FIRST_QUOTE}name{_QUOTE}:\s*{_QUOTE}{_WORDS}{_QUOTE},\s*{_QUOTE}value{_QUOTE}:\s*){_DONE}{_QUOTED}",
             re.IGNORECASE,
         ),
         rf"\g<key>\g<open>{GONE}\g<close>",
     ),
     (
         re.compile(
-            rf"(?<![\w.-])(?P<key>(?:{_QUOTE})?{_WORDS}(?:{_QUOTE})?[ \t]*[:=][ \t]*{_DONE}{_SCHEME}){_VALUE}",
+            rf"(?<![\w.-])(?P<key>(?:{_FIRST_QUOTE})?{_WORDS}(?:{_QUOTE})?[ \t]*[:=][ \t]*{_DONE}{_SCHEME}){_VALUE}",
             re.IGNORECASE,
         ),
         rf"\g<key>\g<open>{GONE}\g<close>",
@@ -126,7 +130,7 @@ def _environment(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: redacted(entry, secret=not _open_variable(key)) for key, entry in value.items()}
     if isinstance(value, str) and value[:1] in ("{", "["):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return json.dumps(_environment(json.loads(value)))
     return redacted(value)
 
@@ -143,7 +147,7 @@ def _open_variable(name: Any) -> bool:
 
 def _redacted_string(text: str) -> str:
     if text[:1] in ("{", "["):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(text)
             clean = redacted(found)
             return text if clean == found else json.dumps(clean)

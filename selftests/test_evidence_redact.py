@@ -77,6 +77,20 @@ def test_text_loses_its_secrets(text: str) -> None:
     assert redacted_text(once) == once
 
 
+LONG_RUNS = ["\\", '"', "\n", "\n ", "-", "eyJabcdef-", "token\\", '"name":"', "--token \\", "cookie ", "-----BEGIN A"]
+
+
+@pytest.mark.timeout(60)  # linear it is well under a second; read anew from each character it is an hour
+@pytest.mark.parametrize("run", LONG_RUNS)
+@pytest.mark.parametrize("before", ["", "--token", "token=" + "\\" * 60_000 + '"'], ids=["bare", "flag", "quoted"])
+def test_a_long_run_of_anything_takes_no_longer_than_its_length(before: str, run: str) -> None:
+    assert redacted_text(f"{before}{run * (60_000 // len(run))}\ntoken: {SECRET}").endswith(GONE)
+
+
+def test_json_nested_too_deep_to_be_read_is_redacted_as_text() -> None:
+    assert SECRET not in redacted("[" * 60_000 + f' "token": "{SECRET}"')
+
+
 def test_only_the_secret_itself_is_taken() -> None:
     said = f'the proxy of "mesh1" refused Authorization: Bearer "{SECRET}", see its log'
     assert redacted_text(said) == f'the proxy of "mesh1" refused Authorization: Bearer "{GONE}", see its log'
