@@ -241,6 +241,7 @@ class Cluster:
                             return answer
                         if deadline.passed:
                             break
+                    seen(words())  # which may change with time alone
                     pause(min(pauses.next(news), deadline.left), cancelled)
             except NotFound:
                 objects, trouble = {}, f"{kind.api_version} {kind} is not served"

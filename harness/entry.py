@@ -13,11 +13,20 @@ import requests
 from harness import proxies
 from harness.addresses import netloc
 from harness.cluster import Cluster
-from harness.kinds import NODE, POD, ROUTE, SERVICE
-from harness.mesh import DISCOVERY_PORT, ENTRY_GATEWAY, SERVICE_PORT, Bookinfo, IngressAddress, Mesh, MeshNames
+from harness.kinds import NODE, ROUTE, SERVICE
+from harness.mesh import (
+    DISCOVERY_PORT,
+    ENTRY_GATEWAY,
+    SERVICE_PORT,
+    Bookinfo,
+    IngressAddress,
+    Mesh,
+    MeshNames,
+    running_pods,
+)
 from harness.probe import Page, look_at
-from harness.transport import Forbidden, NotFound, Object
-from harness.waiting import WaitTimeout, wait_for
+from harness.transport import ClusterError, Forbidden, NotFound, Object
+from harness.waiting import Cancelled, WaitTimeout, wait_for
 
 _TRY_SECONDS = 2.0
 _NODES_TRIED = 5
@@ -133,7 +142,7 @@ def productpage_entry(
 
     A port-forward lives until `forwards` is closed. A load balancer's host name has `patience` seconds to resolve;
     `say` is told of it, and of the addresses that are tried. Where Routes may not be read, `entry` says so too. Raises
-    NotFound where there is no istio-ingressgateway.
+    NotFound where there is no istio-ingressgateway, ClusterError where its Service has no port for HTTP.
     """
     gateway, namespace = ENTRY_GATEWAY, mesh.system_namespace
     service = cluster.get(SERVICE, gateway, namespace)
@@ -155,27 +164,45 @@ def _without_route(
     patience: float,
     say: Callable[[str], None],
 ) -> Bookinfo:
-    namespace = mesh.system_namespace
+    namespace, port = mesh.system_namespace, _http_port(mesh, service)
+    number, selected = port["port"], service["spec"].get("selector") or {}
     for entry in (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or []:
         host = entry.get("ip") or entry.get("hostname")
         if not entry.get("ip") and host:
             wait_for_name(host, mesh.name, patience, say)
         if host:
-            say(f"trying the load balancer at {netloc(host, 80)}")
-            if reaches(host, 80):
-                return Bookinfo(f"http://{netloc(host)}/productpage", "LoadBalancer")
-    port = next(entry for entry in service["spec"]["ports"] if entry["port"] == 80)
+            say(f"trying the load balancer at {netloc(host, number)}")
+            if reaches(host, number):
+                at = netloc(host) if number == 80 else netloc(host, number)
+                return Bookinfo(f"http://{at}/productpage", "LoadBalancer")
     node_port = port.get("nodePort")
     if node_port and (hosts := node_addresses(cluster)):
         tried = ", ".join(hosts[:_NODES_TRIED])
         say(f"trying NodePort {node_port} at {tried}, of {len(hosts)} addresses of nodes")
         if host := _reached(hosts, node_port):
             return Bookinfo(f"http://{netloc(host, node_port)}/productpage", "NodePort")
-    selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
+    if not selected:
+        raise ClusterError(mesh.name, f"find productpage behind {_described(service)}", "it selects no pods")
+    selector = ",".join(f"{key}={value}" for key, value in selected.items())
     target = port.get("targetPort")
     forward = LocalForward(cluster, namespace, selector, target if isinstance(target, int) else _GATEWAY_HTTP_PORT)
     forwards.callback(forward.close)
     return Bookinfo(f"http://127.0.0.1:{forward.port}/productpage", "port-forward")
+
+
+def _http_port(mesh: MeshNames, service: Object) -> Object:
+    """Port 80 of the Service, else the first that is named for plain HTTP; raises ClusterError without either."""
+    ports = service["spec"].get("ports") or []
+    named = [port for port in ports if port.get("name", "").partition("-")[0] in ("http", "http2")]
+    for port in [*(port for port in ports if port["port"] == 80), *named]:
+        return port
+    has = ", ".join(str(port["port"]) for port in ports) or "none"
+    detail = f"it has no port 80 and none named http; ports it has: {has}"
+    raise ClusterError(mesh.name, f"find productpage behind {_described(service)}", detail)
+
+
+def _described(service: Object) -> str:
+    return f"Service {service['metadata']['namespace']}/{service['metadata']['name']}"
 
 
 class LocalForward:
@@ -204,9 +231,9 @@ class LocalForward:
                 return
 
     def _serve(self, client: socket.socket) -> None:
-        with client:
-            pods = self._cluster.list(POD, self._namespace, self._selector)
-            running = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
+        # Without a pod, or when it goes meanwhile, the connection just ends: whoever asked tries the next pod anew.
+        with client, contextlib.suppress(ClusterError, Cancelled, OSError):
+            running = running_pods(self._cluster, self._namespace, self._selector)
             if not running:
                 return
             name = running[0]["metadata"]["name"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness import trust
 from harness.kinds import CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, FEDERATION_KINDS, MEMBER_ROLL, PEER, POD, SERVICE
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT, Federation, Mesh
-from harness.status import condition_true, is_current
+from harness.status import condition_true, ended, is_current
 from harness.transport import Object
 
 _PORTS = frozenset({DISCOVERY_PORT, SERVICE_PORT})
@@ -199,7 +199,8 @@ def server_names(mesh: Mesh, port: int) -> tuple[str, ...]:
 
 def pods_without_sidecar(mesh: Mesh) -> list[str]:
     """bookinfo pods that are not ready, or have no istio-proxy (a container, or from 2.6 on an init container)."""
-    pods = [pod for pod in mesh.cluster.list(POD, mesh.app_namespace) if "deletionTimestamp" not in pod["metadata"]]
+    listed = mesh.cluster.list(POD, mesh.app_namespace)
+    pods = [pod for pod in listed if "deletionTimestamp" not in pod["metadata"] and not ended(pod)]
     if not pods:
         return [f"{mesh.name}: there are no pods in {mesh.app_namespace}"]
     problems = []

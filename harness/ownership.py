@@ -19,9 +19,10 @@ from harness.mesh import MESH1, MESH2, MeshNames
 from harness.progress import Progress
 from harness.transport import ClusterError, NotFound, Object, Objects
 from harness.versions import Bounds
-from harness.waiting import Cancelled, WaitTimeout
+from harness.waiting import Cancelled, Deadline, WaitTimeout
 
 _AGAIN_SECONDS = 0.2
+LONG_SECONDS = 60.0  # of one removal; control planes and namespaces take 7 to 45 s
 
 
 def new_run_id() -> str:
@@ -186,11 +187,12 @@ def _find(cluster: Cluster, obj: Object) -> tuple[Kind, Object] | None:
 def _wait_gone(
     cluster: Cluster, kind: Kind, obj: Object, timeout: float, cancelled: Event, seen: Callable[[str], None]
 ) -> None:
-    meta = obj["metadata"]
+    meta, deadline = obj["metadata"], Deadline(timeout)
 
     def why(found: Objects) -> str:
         holding = held_by(found[0]) if found else "nothing"
-        return f"{described(obj)} is still there, held by {holding}; is the controller that removes it running?"
+        hint = "; is the controller that removes it running?" if deadline.waited >= LONG_SECONDS else ""
+        return f"{described(obj)} is still there, held by {holding}{hint}"
 
     def gone(found: Objects) -> bool | None:
         return all(now["metadata"]["uid"] != meta["uid"] for now in found) or None

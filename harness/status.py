@@ -53,6 +53,11 @@ def condition(obj: Object, kind: str) -> Condition:
     return Condition(kind)
 
 
+def ended(pod: Object) -> bool:
+    """Whether nothing of a pod runs any more, as of a Job that is done; its address may be another pod's by now."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
 def condition_true(obj: Object, condition: str) -> bool:
     """Whether a status condition is True."""
     found = (obj.get("status") or {}).get("conditions") or []

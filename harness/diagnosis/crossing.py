@@ -16,6 +16,7 @@ from harness.diagnosis.routes import SPLIT, imported, imports_of
 from harness.diagnosis.starts import why_not_ready
 from harness.diagnosis.stops import Stop, flags
 from harness.envoy import AccessLine
+from harness.status import ended
 from harness.transport import ClusterError, Object
 
 
@@ -162,7 +163,7 @@ def _about_backend(mesh: MeshFacts, stop: Stop) -> dict[str, str]:
 
 
 def _at(pod: Object, address: str) -> bool:
-    return (pod.get("status") or {}).get("podIP") == address.rpartition(":")[0]
+    return (pod.get("status") or {}).get("podIP") == address.rpartition(":")[0] and not ended(pod)
 
 
 def _seen(stop: Stop) -> str:

@@ -16,6 +16,7 @@ from harness.diagnosis.routes import MONGODB, imported, imports_of
 from harness.diagnosis.routes import mongodb as mongodb_route
 from harness.diagnosis.stops import Stop, host_of, unanswered, without_answer
 from harness.envoy import AccessLine
+from harness.status import ended
 from harness.transport import ClusterError, Object
 
 ASKING = "v2"  # the version of ratings that reads mongodb
@@ -90,7 +91,7 @@ def _stopped(look: Look, facts: Facts, stop: Stop, count: int) -> Link:
 def _account_at(mesh: MeshFacts, address: str) -> str:
     """The identity of the application's pod at an address."""
     for pod in mesh.all(kinds.POD, mesh.app):
-        if (pod.get("status") or {}).get("podIP") == address:
+        if (pod.get("status") or {}).get("podIP") == address and not ended(pod):
             account = pod["spec"].get("serviceAccountName") or "default"
             return f"{pod['metadata']['name']}, {mesh.trust_domain()}/ns/{mesh.app}/sa/{account}"
     return f"the caller at {address}"

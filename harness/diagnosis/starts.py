@@ -7,7 +7,7 @@ from typing import Any
 
 from harness import kinds
 from harness.diagnosis.facts import MeshFacts
-from harness.status import condition, condition_true
+from harness.status import condition, condition_true, ended
 from harness.transport import ClusterError, Object, Objects
 
 _SHOWN = 200  # characters of a message
@@ -48,7 +48,7 @@ def _of_deployments(deployments: Objects) -> Iterator[str]:
 def _of_pod(pod: Object) -> str:
     """Why a pod is not ready, '' where it is, or does not say."""
     status: dict[str, Any] = pod.get("status") or {}
-    if condition_true(pod, "Ready") or "deletionTimestamp" in pod["metadata"]:
+    if condition_true(pod, "Ready") or "deletionTimestamp" in pod["metadata"] or ended(pod):
         return ""
     name = f"pod {pod['metadata']['name']}"
     scheduled = condition(pod, "PodScheduled")
@@ -56,9 +56,9 @@ def _of_pod(pod: Object) -> str:
         return f"{name}: {scheduled.reason} ({_cut(scheduled.message)})"
     for entry in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         state = entry.get("state") or {}
-        waiting, ended = state.get("waiting") or {}, (entry.get("lastState") or {}).get("terminated") or {}
+        waiting, before = state.get("waiting") or {}, (entry.get("lastState") or {}).get("terminated") or {}
         if waiting.get("reason") and waiting["reason"] not in ("ContainerCreating", "PodInitializing"):
-            more = waiting.get("message") or (f"exit code {ended.get('exitCode')}" if ended else "")
+            more = waiting.get("message") or (f"exit code {before.get('exitCode')}" if before else "")
             return f"{name}, container {entry['name']}: {waiting['reason']}" + (f" ({_cut(more)})" if more else "")
     ready = condition(pod, "Ready")
     return f"{name}: {ready.reason} ({_cut(ready.message)})" if ready.message else ""
