@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fixtures.settings import SETTINGS, usage_error
+from fixtures.settings import SETTINGS, looks_only, usage_error
 from harness.interrupts import interrupt_on_signals
-from harness.options import OPTIONS, OptionErrors, Settings, read_settings, value_of
+from harness.options import OPTIONS, OptionErrors, Settings, empty_sources, read_settings, value_of
 
 pytest_plugins = [
     "fixtures.reporting",
@@ -43,24 +43,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("help") or config.getoption("version"):
         return
-    values: dict[str, Any] = {}
+    # Whoever only looks at the tests asks nothing of clusters and files, so what is wrong with these is no matter.
+    options = [option for option in OPTIONS if not (looks_only(config) and option.outside)]
+    values: dict[str, Any] = {option.ini: option.default for option in OPTIONS}
     given: set[str] = set()
-    for option in OPTIONS:
+    for option in options:
         values[option.ini], explicit = value_of(
             option, config.getoption(option.flag), config.getini(option.ini), os.environ
         )
         given |= {option.ini} if explicit else set()
+    flags = {option.ini: config.getoption(option.flag) for option in options}
     try:
-        config.stash[SETTINGS] = read_settings(values, given)
+        empty = [] if looks_only(config) else empty_sources(values, flags, os.environ)
+        config.stash[SETTINGS] = read_settings(values, given, empty)
     except OptionErrors as error:
         raise usage_error(error.problems) from None
     if getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no":
         raise pytest.UsageError("-n, --dist: one federation cannot be tested by several processes at once")
-    interrupt_on_signals()  # SIGTERM too: fixtures are torn down, so nothing is left behind
+    # SIGTERM too: fixtures are torn down, so nothing is left behind.
+    config.add_cleanup(interrupt_on_signals())
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"federation: {config.stash[SETTINGS]}"
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return None if looks_only(config) else f"federation: {config.stash[SETTINGS]}"
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -51,8 +51,10 @@ def hurried_by(hurry: Callable[[], None]) -> Iterator[None]:
         _hurries.remove(hurry)
 
 
-def interrupt_on_signals() -> None:
+def interrupt_on_signals() -> Callable[[], None]:
     """From now on Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread; one right after does nothing.
+
+    Gives what puts back the handlers that were there before.
 
     Later ones do what `hurried_by` says: raised in the midst of a teardown, KeyboardInterrupt would end it without the
     removal of what the run made.
@@ -70,8 +72,14 @@ def interrupt_on_signals() -> None:
         told = True
         raise KeyboardInterrupt(*(["SIGTERM"] if number == signal.SIGTERM else []))
 
-    for number in _SIGNALS:
-        signal.signal(number, handle)
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    return lambda: _put_back(before)
+
+
+def _put_back(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, old in handlers.items():
+        # None: it was not Python that had set it, and Python cannot set it again.
+        signal.signal(number, signal.SIG_DFL if old is None else old)
 
 
 def until_one_fails(tasks: Collection[Future[Any]]) -> set[Future[Any]]:
@@ -100,8 +108,7 @@ def _handled_by(handle: Callable[[int], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        _put_back(before)
 
 
 def _apart(work: Callable[[], None]) -> None:

@@ -13,9 +13,12 @@ import yaml
 
 from harness.versions import KNOWN
 
+REPORT_FILES = ("report.yaml", "junit.xml", "index.html")
 KEEP = ("never", "failure", "always")
 CLUSTERS = ("kubeconfig", "embedded", "kind")
 PROFILES = ("core",)
+EMBEDDED_SAYS = "embedded lab, says nothing of any cluster"
+_SOURCES = ("mesh1_kubeconfig", "mesh2_kubeconfig", "federation_clusters")  # where these are empty, the lab is meant
 
 
 class OptionErrors(Exception):
@@ -36,6 +39,11 @@ class Option:
     environment: str = ""
     switch: bool = False
     metavar: str | None = None
+
+    @property
+    def outside(self) -> bool:
+        """Whether it says where clusters and files are, or what is done with them; and not what is looked at there."""
+        return self.switch or bool(self.environment) or self.metavar in ("FILE", "DIR", "NAME", "SOURCE")
 
     @property
     def ini(self) -> str:
@@ -133,7 +141,7 @@ class Settings:
 
     def __str__(self) -> str:
         if self.kubeconfigs is None:
-            return "embedded lab" if self.clusters == "embedded" else f"a pair of {self.clusters} clusters"
+            return EMBEDDED_SAYS if self.clusters == "embedded" else f"a pair of {self.clusters} clusters"
         named = [
             f"mesh{n} from {path}{f' (context {context})' if context else ''}"
             for n, (path, context) in enumerate(zip(self.kubeconfigs, self.contexts, strict=True), 1)
@@ -149,12 +157,29 @@ def value_of(option: Option, flag: Any, ini: Any, environment: Mapping[str, str]
     return environment.get(option.environment, "") or option.default, False
 
 
-def read_settings(values: Mapping[str, Any], given: Collection[str] = ()) -> Settings:
+def empty_sources(values: Mapping[str, Any], flags: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """Options and variables that should name the clusters and are empty, as of a pipeline whose secret is missing.
+
+    values: what counts, flags: what the command line says, both by ini name.
+    """
+    found = []
+    for option in OPTIONS:
+        if option.ini not in _SOURCES:
+            continue
+        if flags.get(option.ini) is not None and not flags[option.ini].strip():
+            found.append(option.flag)
+        elif not str(values.get(option.ini) or "").strip() and environment.get(option.environment) is not None:
+            found.append(option.environment)
+    return found
+
+
+def read_settings(values: Mapping[str, Any], given: Collection[str] = (), empty: Collection[str] = ()) -> Settings:
     """Settings from option values by ini name; only local files are looked at. Raises OptionErrors.
 
-    `given` names the options that were not left to the environment or the default.
+    `given` names the options that were not left to the environment or the default, `empty` is as of empty_sources.
     """
     found = _Reader(values, given)
+    found.refuse_empty(empty)
     kubeconfigs, clusters = found.sources()
     settings = Settings(
         clusters=clusters,
@@ -189,6 +214,17 @@ def read_settings(values: Mapping[str, Any], given: Collection[str] = ()) -> Set
     return settings
 
 
+def unwritable(directory: Path) -> str:
+    """Why no report can be written to a directory, which need not be there yet; '' where nothing is seen."""
+    there = next(place for place in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        return "is not a directory" if there == directory.absolute() else f"{there} is not a directory"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"{there} cannot be written to"
+    taken = [name for name in REPORT_FILES if (directory / name).is_dir()]
+    return f"there is a directory in the way: {', '.join(taken)}" if taken else ""
+
+
 class _Reader:
     """Takes values one by one and collects what is wrong with them."""
 
@@ -200,6 +236,12 @@ class _Reader:
 
     def refuse(self, name: str, sentence: str) -> None:
         self.problems.append(f"--{name.replace('_', '-')} {self.text(name)}: {sentence}".replace(" :", ":"))
+
+    def refuse_empty(self, sources: Collection[str]) -> None:
+        if self.text("federation_clusters") in ("embedded", "kind"):
+            sources = [source for source in sources if source.startswith("--")]  # what was asked for by name is made
+        asked = "--federation-clusters embedded, for a lab that says nothing of any cluster"
+        self.problems += [f"{source}: is set but empty. Give both kubeconfigs, or {asked}" for source in sources]
 
     def choice(self, name: str, known: tuple[str, ...]) -> str:
         value = self.text(name)
@@ -248,8 +290,8 @@ class _Reader:
 
     def report(self) -> Path | None:
         value = self.text("federation_report")
-        if value and Path(value).exists() and not Path(value).is_dir():
-            self.refuse("federation_report", "is not a directory")
+        if value and (problem := unwritable(Path(value))):
+            self.refuse("federation_report", problem)
         return Path(value) if value else None
 
     def sources(self) -> tuple[tuple[Path, Path] | None, str]:

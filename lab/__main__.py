@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def status(arguments: argparse.Namespace) -> int:
 
     state = read_state(arguments.directory)
     for name, directory in state["clusters"].items():
-        print(f"export {name.upper()}_KUBECONFIG={Path(directory) / 'admin.kubeconfig'}")
+        print(f"export {name.upper()}_KUBECONFIG={shlex.quote(str(Path(directory) / 'admin.kubeconfig'))}")
     return 0
 
 

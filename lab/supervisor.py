@@ -13,6 +13,7 @@ import os
 import random
 import secrets
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
@@ -162,7 +163,7 @@ class Supervisor:
     def _announce(self, seconds: float) -> None:
         with contextlib.suppress(BrokenPipeError):
             for settings in self.settings:
-                print(f"export {settings.name.upper()}_KUBECONFIG={settings.kubeconfig}")
+                print(f"export {settings.name.upper()}_KUBECONFIG={shlex.quote(str(settings.kubeconfig))}")
             sys.stdout.flush()
         print(
             f"lab: two clusters with OSSM {self._ossm_version} ready after {seconds:.1f} s, logs in {self.directory}; "

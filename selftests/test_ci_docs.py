@@ -38,6 +38,13 @@ def test_every_option_named_is_one_of_the_suite():
     assert {option for option in named if option not in known} == set()
 
 
+def test_every_example_asks_for_the_clusters_that_it_means():
+    commands = re.findall(r"\bpytest\s+(?!install)(--\S+\s+\S+)", "\n".join(BLOCKS))
+    assert len(commands) == 7
+    assert set(commands) == {"--federation-clusters kubeconfig", "--federation-clusters kind"}
+    assert commands.count("--federation-clusters kind") == 1
+
+
 # What the plugins bring with them: options, an ini value, a marker.
 STAND_IN = """
 import pytest

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
-from harness.options import OPTIONS, OptionErrors, read_settings, value_of
+from harness.evidence import collect
+from harness.options import OPTIONS, REPORT_FILES, OptionErrors, empty_sources, read_settings, value_of
 from harness.versions import Bounds
 
 ROOT = Path(__file__).parent.parent
+GIVE = "Give both kubeconfigs, or --federation-clusters embedded, for a lab that says nothing of any cluster"
 DEFAULTS = {option.ini: option.default for option in OPTIONS}
 
 
@@ -189,6 +192,67 @@ def test_collecting_needs_no_cluster(tmp_path):
     done = pytest_run("--collect-only", "-q", "tests", MESH1_KUBECONFIG=file, MESH2_KUBECONFIG=file)
     assert done.returncode == 0, done.stderr
     assert "test_install.py" in done.stdout
+
+
+def files_below(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def earlier(tmp_path) -> Path:
+    """The report directory of an earlier run that gathered evidence."""
+    report = tmp_path / "report"
+    collect({}, datetime.now(UTC), report / "evidence")
+    for name in REPORT_FILES:
+        (report / name).write_text("of the earlier run")
+    return report
+
+
+@pytest.mark.parametrize("flag", ["--collect-only", "--fixtures", "--fixtures-per-test", "--markers", "--setup-plan"])
+def test_looking_at_the_tests_needs_no_cluster_and_leaves_an_earlier_report_alone(earlier, flag):
+    before = files_below(earlier)
+    done = pytest_run(
+        flag, "tests", f"--federation-report={earlier}", MESH1_KUBECONFIG="/of/yesterday", MESH2_KUBECONFIG=""
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert files_below(earlier) == before
+
+
+def test_a_plan_leaves_an_earlier_report_alone(earlier):
+    before = files_below(earlier)
+    assert pytest_run("--federation-plan", f"--federation-report={earlier}").returncode == 0
+    assert files_below(earlier) == before
+
+
+def test_variables_of_kubeconfigs_that_are_set_but_empty_are_refused():
+    done = pytest_run("tests", MESH1_KUBECONFIG="", MESH2_KUBECONFIG=" ")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert [line.partition(": ")[::2] for line in done.stderr.splitlines() if "set but empty" in line] == [
+        (f"MESH{number}_KUBECONFIG", f"is set but empty. {GIVE}") for number in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize("option", ["mesh1_kubeconfig", "mesh2_kubeconfig", "federation_clusters"])
+def test_an_option_that_should_name_the_clusters_and_is_empty_is_refused(option):
+    empty = empty_sources(DEFAULTS, {option: ""}, {})
+    with pytest.raises(OptionErrors, match=f"^--{option.replace('_', '-')}: is set but empty"):
+        read_settings(DEFAULTS, (), empty)
+
+
+def test_the_lab_asked_for_by_name_is_made_beside_empty_variables():
+    values = DEFAULTS | {"federation_clusters": "embedded"}
+    empty = empty_sources(values, {"federation_clusters": "embedded"}, {"MESH1_KUBECONFIG": "", "MESH2_KUBECONFIG": ""})
+    assert read_settings(values, ("federation_clusters",), empty).clusters == "embedded"
+
+
+def test_the_handlers_of_signals_are_as_before_after_a_run():
+    code = (
+        "import signal, pytest\n"
+        "before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]\n"
+        "pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', 'tests'])\n"
+        "assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
 
 
 def test_the_help_shows_what_the_environment_says():

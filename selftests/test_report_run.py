@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import yaml
 
 from harness.cluster import Cluster
 from harness.evidence import collect
+from harness.report.record import TestRecord
 from selftests.support.lab import start_lab, stop_lab
 from selftests.support.reports import SCHEMA
 
@@ -135,7 +137,7 @@ def test_the_directory_holds_whole_files_only(mixed):
 
 
 def test_the_terminal_says_where_the_report_is(mixed):
-    assert f"report: {mixed.report / 'index.html'} (failure, sha256:" in mixed.done.stdout
+    assert f"report: {mixed.report / 'index.html'} (failure, embedded lab, sha256:" in mixed.done.stdout
     assert str(mixed.report / "junit.xml") in mixed.done.stdout
 
 
@@ -275,12 +277,80 @@ def test_what_somebody_else_keeps_under_that_name_stays(tmp_path):
     assert (run.report / "evidence" / "mine.txt").read_text() == "mine"
 
 
-def test_a_report_that_cannot_be_written_hides_no_result(tmp_path):
-    (tmp_path / "report" / "report.yaml").mkdir(parents=True)
-    run = Run(tmp_path, TESTS, "-k", "good or bad")
-    assert run.done.returncode == pytest.ExitCode.TESTS_FAILED
+@pytest.mark.parametrize(
+    ("given", "in_the_way", "sentence"),
+    [
+        ("report", "report/report.yaml/", "there is a directory in the way: report.yaml"),
+        ("report", "report", "is not a directory"),
+        ("report/of/today", "report", "report is not a directory"),
+        ("/sys/report", "", "cannot be written"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_refused_before_the_first_test(tmp_path, given, in_the_way, sentence):
+    if in_the_way.endswith("/"):
+        (tmp_path / in_the_way).mkdir(parents=True)
+    elif in_the_way:
+        (tmp_path / in_the_way).touch()
+    run = Run(tmp_path, TESTS, f"--federation-report={tmp_path / given}")
+    assert run.done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert sentence in run.done.stderr
+    assert "Traceback" not in run.done.stderr + run.done.stdout
+
+
+@pytest.mark.parametrize("own", [(), ("--junitxml=report/own.xml",)], ids=["no file of one's own", "one's own"])
+def test_a_report_that_can_be_written_no_more_hides_no_result(tmp_path, own):
+    """As on a disk that is full, for which somebody has put a file in the directory's place."""
+    tests = TESTS.replace("    pass", "    import pathlib, shutil; d = pathlib.Path(__file__).parent / 'report'", 1)
+    tests = tests.replace("/ 'report'", "/ 'report'; shutil.rmtree(d); d.touch()", 1)
+    run = Run(tmp_path, tests, "-k", "good or bad", *(flag.replace("report/", f"{tmp_path}/report/") for flag in own))
+    assert run.done.returncode == pytest.ExitCode.TESTS_FAILED, run.done.stdout
     assert "1 failed, 1 passed" in run.done.stdout
     assert "report: could not be written to" in run.done.stdout
+    assert "junit: could not be written to" in run.done.stdout
+    assert "Traceback" not in run.done.stderr + run.done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"report", "test_given.py"}
+
+
+def test_a_run_without_pytests_junit_plugin_has_a_report_all_the_same(tmp_path):
+    run = Run(tmp_path, TESTS, "-k", "good", "-p", "no:junitxml")
+    assert run.done.returncode == 0, run.done.stdout + run.done.stderr
+    assert {path.name for path in run.report.iterdir()} == {"report.yaml", "index.html"}
+
+
+def test_a_verdict_of_the_embedded_lab_says_what_it_is_worth_wherever_it_stands(tmp_path):
+    run = Run(tmp_path, TESTS.replace("def test_good()", "def test_good(record)"), "-k", "good")
+    assert "federation: embedded lab, says nothing of any cluster" in run.done.stdout
+    assert "(partial, embedded lab, sha256:" in run.done.stdout
+    assert run.content["run"]["clusters"] == "embedded"
+    assert run.content["summary"].endswith("Embedded lab: this says nothing of any cluster.")
+    assert ">Incomplete: embedded lab, says nothing of any cluster</h1>" in (run.report / "index.html").read_text()
+    [said] = ElementTree.parse(run.report / "junit.xml").iterfind("testsuite/properties/property[@name='clusters']")
+    assert said.get("value") == "embedded lab, says nothing of any cluster"
+
+
+def test_the_time_of_a_subtest_is_counted_once(tmp_path):
+    lines = ["with subtests.test(str(part)):", "    sum(range(1_000_000))"]
+    body = "\n".join(f"        {line}" for line in lines)
+    tests = TESTS.replace("test_good():\n    pass", f"test_good(subtests):\n    for part in range(3):\n{body}")
+    run = Run(tmp_path, tests, "-k", "good")
+    seconds = next(entry["tests"][0]["seconds"] for entry in run.content["requirements"] if entry["tests"])
+    [case] = ElementTree.parse(run.report / "junit.xml").iter("testcase")
+    assert float(case.get("time")) == pytest.approx(seconds, abs=0.002)
+
+
+def test_the_longest_time_of_a_phase_has_its_parts_in_it():
+    test = TestRecord("a test")
+    for phase, seconds in (("setup", 1), ("call", 2), ("call", 3), ("call", 6), ("teardown", 1)):
+        test.took(phase, seconds)
+    assert test.seconds == 8
+
+
+def test_a_path_with_a_space_is_quoted_for_a_shell(tmp_path):
+    directory = tmp_path / "of today"
+    directory.mkdir()
+    run = Run(directory, TESTS, "-k", "good")
+    assert run.done.returncode == 0, run.done.stdout + run.done.stderr
+    assert f"--federation-report={run.report}" in shlex.split(run.content["reproduce"])
 
 
 def test_ones_own_junit_file_is_written_too(tmp_path):

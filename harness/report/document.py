@@ -14,6 +14,7 @@ from harness.report.record import RANK, Requirement, Result, RunRecord, TestReco
 
 API_VERSION = "federation-conformance/v1alpha1"
 KIND = "FederationConformanceReport"
+EMBEDDED = "Embedded lab: this says nothing of any cluster."
 PROFILES = ("install", "fed", "split")
 _PASSED_OR_FAILED = (0, 1)
 
@@ -37,6 +38,7 @@ def document(record: RunRecord, requirements: Sequence[Requirement]) -> Json:
             "ended": _time(record.ended) if record.ended else None,
             "seconds": round(record.ended - record.started, 2) if record.ended else None,
             "suite": record.suite,
+            "clusters": record.clusters,
             "exitStatus": record.exit_status,
             "options": dict(record.options),
         },
@@ -157,8 +159,9 @@ def _level(entries: Sequence[Json]) -> Json:
 
 
 def _summary(result: str, judged: Sequence[Json], record: RunRecord) -> str:
-    """The result in words, and why the run ended early, if it did."""
-    return " ".join([_told(result, judged, record), *record.stopped.split()])
+    """The result in words; that a lab is no cluster; and why the run ended early, if it did."""
+    lab = EMBEDDED.split() if record.clusters == "embedded" else []
+    return " ".join([_told(result, judged, record), *lab, *record.stopped.split()])
 
 
 def _told(result: str, judged: Sequence[Json], record: RunRecord) -> str:

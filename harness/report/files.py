@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
+from harness.options import REPORT_FILES
 from harness.report.page import page
 
-REPORT, JUNIT, PAGE = "report.yaml", "junit.xml", "index.html"
+REPORT, JUNIT, PAGE = REPORT_FILES
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
+from harness.options import EMBEDDED_SAYS
 from harness.report.figures_page import heading, name_of, split_section, traffic_section
 from harness.report.markup import Markup, element, join, table
 from harness.report.timeline_svg import timeline
@@ -31,6 +32,7 @@ _PROFILES = {"install": "Installation", "fed": "Federation", "split": "Traffic s
 def page(content: Json) -> str:
     """The page of `document`'s content; every text in it is escaped."""
     word, kind = _VERDICTS[content["result"]]
+    word += f": {EMBEDDED_SAYS}" if content["run"]["clusters"] == "embedded" else ""
     body = element(
         "body",
         element("header", _verdict(content, word, kind), _contents(content), class_=kind),

@@ -53,6 +53,13 @@ class TestRecord:
     seconds: float = 0.0
     began: float | None = None
     measurements: list[int] = field(default_factory=list)
+    _phases: dict[str, float] = field(default_factory=dict)
+
+    def took(self, phase: str, seconds: float) -> None:
+        """Takes how long setup, call or teardown took, or a part of it: the longest has the others in it."""
+        known = self._phases.get(phase, 0.0)
+        self._phases[phase] = max(known, seconds)
+        self.seconds += self._phases[phase] - known
 
     def add(self, result: Result, reason: str = "") -> None:
         """Takes the result of one phase: the worst one counts, and the first reason given for it."""
@@ -106,7 +113,8 @@ class PeerState:
 class RunRecord:
     """Filled while the suite runs. Appending to its lists from other threads is safe.
 
-    command: argv as given; options: settings in words; steps: (seconds, mesh, text) as Progress keeps them;
+    command: argv as given; clusters: where they come from, as of harness.options.CLUSTERS; options: settings in words;
+    steps: (seconds, mesh, text) as Progress keeps them;
     diagnosis: as Explanation.to_dict of harness.explanation;
     evidence: one mapping per file, with at least `file` (relative to the report) and `what`;
     stopped: a sentence, where the run ended before all of its tests were run; unrun: the reason that this is for those;
@@ -115,6 +123,7 @@ class RunRecord:
 
     command: list[str] = field(default_factory=list)
     suite: str = ""
+    clusters: str = ""
     options: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     ended: float | None = None
