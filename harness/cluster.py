@@ -192,12 +192,14 @@ class Cluster:
         describe: Callable[[Objects], str] | None = None,
         seen: Callable[[str], None] = lambda _: None,
         cancelled: Event | None = None,
+        served: bool = False,
     ) -> T:
         """Waits until `until(objects)` gives something other than None or False, and returns that.
 
         Driven by a watch that is renewed when it ends, is cut or grows too old; a kind that is not served yet has no
-        objects. `describe` puts the last objects into words for the WaitTimeout raised after `timeout` seconds, and for
-        `seen`, which is told of every change, and of the API server's trouble as long as it lasts.
+        objects, but with `served` that raises NotFound at once. `describe` puts the last objects into words for the
+        WaitTimeout raised after `timeout` seconds, and for `seen`, which is told of every change, and of the API
+        server's trouble as long as it lasts.
         `cancelled`: as `Cluster.cancelled` was when the decision to wait was made.
         """
         deadline, cancelled = Deadline(timeout), cancelled or self._transport.cancelled
@@ -244,6 +246,8 @@ class Cluster:
                     seen(words())  # which may change with time alone
                     pause(min(pauses.next(news), deadline.left), cancelled)
             except NotFound:
+                if served:
+                    raise
                 objects, trouble = {}, f"{kind.api_version} {kind} is not served"
                 seen(trouble)
             except (Forbidden, Unauthorized, Invalid, KubeconfigError):

@@ -67,7 +67,10 @@ def requests_received(mesh: Mesh, app: str) -> int:
 
 def _received(proxy: Proxy) -> int:
     statuses = json.loads(proxy.request("GET", "clusters?format=json")).get("cluster_statuses", [])
-    hosts = [host for status in statuses if status["name"].startswith("inbound|") for host in status["host_statuses"]]
+    inbound = [status for status in statuses if status["name"].startswith("inbound|")]
+    if not inbound:
+        raise ClusterError(proxy.cluster.name, f"read the counters of {proxy.pod}", "it lists no inbound cluster")
+    hosts = [host for status in inbound for host in status.get("host_statuses", [])]
     stats = [stat for host in hosts for stat in host.get("stats", []) if stat["name"] == "rq_total"]
     return sum(int(stat.get("value", 0)) for stat in stats)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -55,7 +54,7 @@ def watch_problems(mesh: Mesh, now: Callable[[], datetime]) -> dict[str, str]:
     def look(status: PeerStatus) -> dict[str, str]:
         return _own(status, pods, now(), mesh.bounds.sync_age)
 
-    return dict.fromkeys(pods, "") | _lasting(mesh, "its own watches to be connected and synced", look)
+    return _lasting(mesh, "its own watches to be connected and synced", pods, look)
 
 
 def remote_problems(mesh: Mesh, other: Mesh) -> dict[str, str]:
@@ -66,10 +65,9 @@ def remote_problems(mesh: Mesh, other: Mesh) -> dict[str, str]:
     pods = other.istiod_pods()
     if not pods:
         return {other.istiod: f"{other.name}: no pod of {other.istiod} is running, so nobody watches {mesh.name}"}
-    names = {pod["metadata"]["name"]: "" for pod in pods}
-    return names | _lasting(
-        mesh, f"the watches of {other.name} to be connected", lambda status: _remote(other.name, status, pods)
-    )
+    names = [pod["metadata"]["name"] for pod in pods]
+    what = f"the watches of {other.name} to be connected"
+    return _lasting(mesh, what, names, lambda status: _remote(other.name, status, pods))
 
 
 def unconnected(names: MeshNames, found: Objects, pods: Objects, remotes: Objects) -> list[str]:
@@ -102,20 +100,33 @@ def _remote(other: str, status: PeerStatus, pods: Objects) -> dict[str, str]:
     }
 
 
-def _lasting(mesh: Mesh, what: str, look: Callable[[PeerStatus], dict[str, str]]) -> dict[str, str]:
+def _lasting(
+    mesh: Mesh, what: str, pods: Sequence[str], look: Callable[[PeerStatus], dict[str, str]]
+) -> dict[str, str]:
+    """Each pod and its problem, '' for none; that nothing was seen is a problem of every pod."""
     # A gateway that gets a new listener cuts the watch, which comes back by itself: only what lasts is a problem.
-    last: dict[str, str] = {}
+    last: dict[str, str] | None = None
 
     def healthy(found: Objects) -> bool | None:
         nonlocal last
-        last = look(PeerStatus.of(found[0])) if found else {mesh.peer: "does not exist"}
+        last = look(PeerStatus.of(found[0])) if found else dict.fromkeys(pods, "does not exist")
         return not last or None
 
-    with contextlib.suppress(WaitTimeout):
+    try:
         mesh.cluster.wait(
-            what, kinds.PEER, mesh.system_namespace, mesh.peer, until=healthy, timeout=mesh.bounds.reconnect
+            what,
+            kinds.PEER,
+            mesh.system_namespace,
+            mesh.peer,
+            until=healthy,
+            timeout=mesh.bounds.reconnect,
+            served=True,
         )
-    return {pod: f"{mesh.name}: {_named(mesh)}: {problem}" for pod, problem in last.items()}
+    except WaitTimeout as error:
+        if last is None:
+            return dict.fromkeys(pods, f"unknown: {error}")
+    problems = last or {}
+    return {pod: f"{mesh.name}: {_named(mesh)}: {problem}" if (problem := problems.get(pod)) else "" for pod in pods}
 
 
 def _named(names: MeshNames) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,6 @@ from harness import manifests
 from harness.cluster import Cluster
 from harness.kinds import kind_of
 from harness.mesh import MESH1, MESH2
-from harness.transport import NotFound
 
 Snapshot = dict[str, tuple[Any, ...]]
 
@@ -18,18 +16,17 @@ Snapshot = dict[str, tuple[Any, ...]]
 def snapshot(clusters: Mapping[str, Cluster]) -> Snapshot:
     """uid, generation, labels and spec of everything the scenario consists of, by mesh, kind and name.
 
-    An object that is not there is missing from it too.
+    Raises NotFound where an object is not there: two looks at nothing do not differ.
     """
     found: Snapshot = {}
     for names in (MESH1, MESH2):
         for obj in manifests.scenario(names):
             kind, meta = kind_of(obj), obj["metadata"]
-            with contextlib.suppress(NotFound):
-                now = clusters[names.name].get(kind, meta["name"], meta.get("namespace"))
-                key = f"{names.name}: {kind} {meta.get('namespace', '')}/{meta['name']}"
-                asked = now.get("spec") or now.get("data")
-                known = now["metadata"]
-                found[key] = (known["uid"], known.get("generation"), known.get("labels"), asked)
+            now = clusters[names.name].get(kind, meta["name"], meta.get("namespace"))
+            key = f"{names.name}: {kind} {meta.get('namespace', '')}/{meta['name']}"
+            asked = now.get("spec") or now.get("data")
+            known = now["metadata"]
+            found[key] = (known["uid"], known.get("generation"), known.get("labels"), asked)
     return found
 
 

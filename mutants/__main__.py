@@ -7,10 +7,11 @@ import os
 import sys
 from pathlib import Path
 
+from mutants.blind import WAYS, run_ways, said
 from mutants.expected import EXPECTED, QUICK
 from mutants.run import Row, run_faults, run_healthy
 from mutants.suite import Outcome
-from mutants.table import line, totals, write_green, write_table
+from mutants.table import line, totals, write_blind, write_green, write_table
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -23,6 +24,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("faults", nargs="*", metavar="NAME", help="which faults (default: all)")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--healthy", type=int, metavar="N", help="no fault: the main job has to be green N times")
+    parser.add_argument(
+        "--blind", action="store_true", help="no fault: nothing may be green that cannot be seen (NAME: which ways)"
+    )
     parser.add_argument(
         "--jobs", type=int, metavar="N", default=os.cpu_count() or 1, help="labs at a time (%(default)s)"
     )
@@ -51,9 +55,20 @@ def _healthy(times: int, results: Path | None, page: Path | None) -> int:
     return 0 if green == times else 1
 
 
+def _blind(ways: list[str], jobs: int, results: Path | None, page: Path | None) -> int:
+    runs = run_ways(ways or list(WAYS), jobs, lambda run: print(said(run), flush=True), results)
+    if page:
+        write_blind(page, runs)
+    return 0 if all(run.good for run in runs) else 1
+
+
 def main() -> int:
     parser = _parser()
     arguments = parser.parse_args()
+    if arguments.blind:
+        if unknown := set(arguments.faults) - WAYS.keys():
+            parser.error(f"no way {', '.join(sorted(unknown))}; known: {', '.join(WAYS)}")
+        return _blind(arguments.faults, arguments.jobs, arguments.results, arguments.write)
     if unknown := set(arguments.faults) - EXPECTED.keys():
         parser.error(f"no fault {', '.join(sorted(unknown))}; `python -m lab fault --list` names all")
     if arguments.healthy is not None and arguments.healthy < 1:

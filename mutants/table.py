@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import median
 
 from lab.faults import CATALOGUE
+from mutants.blind import HEADING as _BLIND
+from mutants.blind import BlindRun, page_part
 from mutants.expected import EXPECTED
 from mutants.run import Row
 from mutants.suite import Outcome
@@ -71,15 +73,17 @@ def totals(rows: Sequence[Row]) -> str:
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """docs/faults.md; what is said of green runs stays."""
-    green = _green_part(path)
-    path.write_text(_page(rows) + (f"\n{green}" if green else ""))
+    """docs/faults.md; its other parts stay."""
+    _write(path, "", _page(rows))
+
+
+def write_blind(path: Path, runs: Sequence[BlindRun]) -> None:
+    """The part on what cannot be seen, in place of what was said of it before."""
+    _write(path, _BLIND, page_part(runs))
 
 
 def write_green(path: Path, outcomes: Sequence[Outcome], asked: int) -> None:
     """The part on green runs, in place of what was said of them before."""
-    kept = path.read_text() if path.is_file() else ""
-    old = _green_part(path)
     seconds = median(outcome.tests.seconds for outcome in outcomes)
     green = sum(outcome.green for outcome in outcomes)
     lines = [
@@ -92,13 +96,18 @@ def write_green(path: Path, outcomes: Sequence[Outcome], asked: int) -> None:
         f"{outcomes[0].code}.",
         "",
     ]
-    table = kept.removesuffix(old).rstrip("\n")
-    path.write_text((f"{table}\n\n" if table else "") + "\n".join(lines))
+    _write(path, _GREEN, "\n".join(lines))
 
 
-def _green_part(path: Path) -> str:
+def _write(path: Path, heading: str, part: str) -> None:
+    """Puts a part into the page; '' is the heading of the first one, the table."""
     text = path.read_text() if path.is_file() else ""
-    return text[text.index(_GREEN) :] if _GREEN in text else ""
+    parts = dict.fromkeys(("", _BLIND, _GREEN), "")
+    starts = sorted((text.index(found), found) for found in parts if found in text)
+    for (start, found), (end, _) in zip(starts, [*starts[1:], (len(text), "")], strict=True):
+        parts[found] = text[start:end]
+    parts[heading] = part
+    path.write_text("\n\n".join(found.strip("\n") for found in parts.values() if found.strip("\n")) + "\n")
 
 
 def _codes(rows: Sequence[Row]) -> str:

@@ -38,7 +38,7 @@ class Answers:
     def list(self, *_: object) -> list[dict[str, Any]]:
         return self.pods
 
-    def wait(self, what: str, *_: object, until: Any, timeout: float) -> Any:
+    def wait(self, what: str, *_: object, until: Any, timeout: float, **__: object) -> Any:
         answer = until([self.peer])
         if answer is None:
             raise WaitTimeout("mesh", what, timeout, "as told")

@@ -62,6 +62,7 @@ def test_the_root_is_a_valid_ca_certificate(mesh, installed):
 def test_the_roots_differ(provisioned, installed):
     mesh1, mesh2 = (installed.fingerprints(installed.own_root(mesh)) for mesh in provisioned.meshes)
     assert mesh1, "mesh1 has no root certificate, so there is nothing to compare"
+    assert mesh2, "mesh2 has no root certificate, so there is nothing to compare"
     assert not mesh1 & mesh2, f"mesh1 and mesh2 share the root certificate {mesh1 & mesh2}"
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from lab.api.errors import StatusError, bad_request, conflict, internal
+from lab.api.errors import StatusError, bad_request, conflict, forbidden, internal, no_such_path
 
 KINDS = ("429", "500", "503", "reset", "watch-end", "watch-410", "conflict", "webhook")
+HIDING = ("404", "403", "503", "hang", "empty")
+"""Ways in which a resource is hidden from everybody but the lab: `hang` never answers, `empty` has nothing in it."""
 _VERBS = {
     "watch-end": {"watch"},
     "watch-410": {"watch"},
@@ -18,7 +20,9 @@ _FEW = {"watch-end": 4, "watch-410": 4}  # a run has few watches, long ones: so 
 
 
 class Faults:
-    """What `POST /lab/faults` set: {"rate", "kinds", "seed", "all"}; the lab's own components are spared unless all.
+    """What `POST /lab/faults` set: {"rate", "kinds", "seed", "all", "hidden"}; the lab itself is spared unless all.
+
+    `hidden` says which resources (`pods`, `pods/log`, `discovery` for the lists of kinds) are hidden, and how.
 
     The rate is that of what may happen to any request, and again of each kind that only some verbs know, so that a
     short run meets those too. The requests of a verb fail evenly, each in the way made least often until then.
@@ -26,6 +30,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._rate, self._kinds, self._seed, self._all = 0.0, KINDS, 0, False
+        self._hidden: dict[str, str] = {}
         self._start()
 
     def _start(self) -> None:
@@ -41,6 +46,7 @@ class Faults:
             "kinds": list(self._kinds),
             "seed": self._seed,
             "all": self._all,
+            "hidden": dict(self._hidden),
             "made": dict(self.made),
         }
 
@@ -51,7 +57,10 @@ class Faults:
         kinds = tuple(body.get("kinds") or KINDS)
         if unknown := [kind for kind in kinds if kind not in KINDS]:
             raise bad_request(f"unknown kinds of faults {unknown}; known: {', '.join(KINDS)}")
-        self._rate, self._kinds = float(body["rate"]), kinds
+        hidden = dict(body.get("hidden") or {})
+        if unknown := sorted(set(hidden.values()) - set(HIDING)):
+            raise bad_request(f"unknown ways of hiding {unknown}; known: {', '.join(HIDING)}")
+        self._rate, self._kinds, self._hidden = float(body["rate"]), kinds, hidden
         self._seed, self._all = int(body.get("seed") or 0), bool(body.get("all"))
         self._start()
 
@@ -64,6 +73,10 @@ class Faults:
         kind = self._random.choice([kind for kind in fitting if self.made.get(kind, 0) == rarest])
         self.made[kind] = rarest + 1
         return kind
+
+    def hides(self, resource: str, own: bool) -> str:
+        """How a resource is hidden from whoever asks, '' where it is not."""
+        return "" if own and not self._all else self._hidden.get(resource, "")
 
     def _share(self, fitting: list[str]) -> float:
         special = [kind for kind in fitting if kind in _VERBS]
@@ -94,4 +107,16 @@ def failure(kind: str, plural: str, group: str, name: str) -> StatusError | None
             return conflict(plural, group, name)
         case "webhook":
             return internal('failed calling webhook "injected.fault": failed to call webhook: connection refused')
+    return None
+
+
+def hidden(how: str, plural: str, group: str, name: str) -> StatusError | None:
+    """The answer of a way of hiding that is an answer."""
+    match how:
+        case "404":
+            return no_such_path()
+        case "403":
+            return forbidden(plural, group, name, "it is hidden")
+        case "503":
+            return failure("503", plural, group, name)
     return None

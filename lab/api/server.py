@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import platform
 from typing import Any, NamedTuple
@@ -11,11 +12,11 @@ import orjson
 import yaml
 from aiohttp import web
 
-from lab.api import discovery, errors, openapi, reads, reviews, streams
+from lab.api import discovery, errors, openapi, reads, relays, reviews, streams
 from lab.api.auth import User, Users, unauthorized
 from lab.api.calls import Call, truth
 from lab.api.errors import StatusError, bad_request
-from lab.api.faults import Faults, failure
+from lab.api.faults import Faults, failure, hidden
 from lab.api.kinds import register
 from lab.api.objects import Objects
 from lab.api.patch import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
@@ -115,7 +116,7 @@ class Server:
             return self._openapi(parts[1:])
         target = parse(path)
         if target is None or not target.plural:
-            return self._discovery(request, parts)
+            return await self._discovery(request, parts)
         return await self._resource(request, target, user)
 
     def _user(self, request: web.BaseRequest) -> User:
@@ -180,9 +181,17 @@ class Server:
             raise StatusError(406, "NotAcceptable", "only OpenAPI v3 is served")
         return reads.reply(document)
 
-    def _discovery(self, request: web.BaseRequest, parts: list[str]) -> web.Response:
+    async def _discovery(self, request: web.BaseRequest, parts: list[str]) -> web.Response:
         if request.method != "GET":
             raise errors.method_not_allowed()
+        if parts[-1] != "apis" and await self._hide(request, "discovery", "", ""):
+            empty = {
+                "kind": "APIResourceList",
+                "apiVersion": "v1",
+                "groupVersion": "/".join(parts[1:]),
+                "resources": [],
+            }
+            return reads.reply(empty)
         accept = request.headers.get("Accept", "")
         if parts in (["api"], ["apis"]):
             for form in ("v2", "v2beta1"):
@@ -222,8 +231,9 @@ class Server:
         resource = f"{target.plural}/{target.sub}" if target.sub else target.plural
         namespace = target.name if kind.kind == "Namespace" and not kind.custom else target.namespace
         user.require(verb, target.group, resource, namespace, target.name)
-        own = "X-Lab-Component" in request.headers
-        fault = self.faults.draw(verb, own)
+        if await self._hide(request, resource, target.group, target.name):
+            return await self._nothing(request, target, params)
+        fault = self.faults.draw(verb, "X-Lab-Component" in request.headers)
         if fault == "reset":
             if request.transport:
                 request.transport.abort()
@@ -237,6 +247,30 @@ class Server:
         if target.sub in _STREAMS:
             return await self.streams.answer(request, call)
         return await self._objects(request, call, verb, fault)
+
+    async def _hide(self, request: web.BaseRequest, resource: str, group: str, name: str) -> bool:
+        """Whether the answer has to be empty; raises what else hides a resource, or never comes back."""
+        how = self.faults.hides(resource, "X-Lab-Component" in request.headers)
+        if how == "hang":
+            await asyncio.Event().wait()
+        if error := hidden(how, resource, group, name):
+            raise error
+        return how == "empty"
+
+    async def _nothing(self, request: web.BaseRequest, target: Target, params: dict[str, str]) -> web.StreamResponse:
+        """A log without a line, a command without a word, a list without an object."""
+        if target.sub == "exec":
+            return await relays.say_nothing(request)
+        if target.name and not target.sub:
+            raise errors.not_found(target.plural, target.group, target.name)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain" if target.sub else "application/json"})
+        if truth(params.get("watch")) or truth(params.get("follow")):
+            await response.prepare(request)
+            await asyncio.Event().wait()
+        if target.sub:
+            return web.Response(text="")
+        version = f"{target.group}/{target.version}".strip("/")
+        return reads.reply({"kind": "List", "apiVersion": version, "metadata": {"resourceVersion": "1"}, "items": []})
 
     def _offers(self, subresources: tuple[str, ...], version: Any, sub: str) -> bool:
         return sub in subresources and (sub != "status" or version.status) and (sub != "scale" or version.scale)
