@@ -15,11 +15,12 @@ from harness.ledger import Role, Source
 from harness.streams import LogStream
 from harness.transport import ClusterError, Object
 from harness.versions import LOG_FLUSH
-from harness.waiting import Cancelled, Pauses, pause
+from harness.waiting import Cancelled, Deadline, Pauses, pause
 
 LOOK_SECONDS = 2.0  # seconds between two looks for pods that came or went
 FLUSH_SECONDS = 1.0
 _OVERLAP = timedelta(seconds=LOG_FLUSH + 5)  # re-read after a cut: one flush, and the second that sinceTime cuts off
+_OPENING_SECONDS = 40.0  # as long as a request that is tried again once
 _CONTAINER = "istio-proxy"
 
 
@@ -87,8 +88,9 @@ class LogFollower:
         """
         for workload in self._workloads:
             self._look(workload, first=True)
-        for opened in self._opening:
-            opened.wait()
+        deadline = Deadline(_OPENING_SECONDS)
+        if not all(opened.wait(deadline.left) for opened in self._opening):
+            self._trouble(f"some logs did not open within {_OPENING_SECONDS:.0f} s")
         self._spawn(self._look_again)
 
     def stop(self) -> None:

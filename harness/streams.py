@@ -16,7 +16,15 @@ from kubernetes.stream import ws_client
 from websocket import WebSocketBadStatusException
 
 from harness.kinds import POD
-from harness.transport import CONNECT_SECONDS, READ_SECONDS, ClusterError, Transport, Unreachable, passes_by
+from harness.transport import (
+    CONNECT_SECONDS,
+    GONE_SECONDS,
+    READ_SECONDS,
+    ClusterError,
+    Transport,
+    Unreachable,
+    passes_by,
+)
 
 
 class _Closes(Protocol):
@@ -104,18 +112,20 @@ def open_log(transport: Transport, namespace: str, pod: str, asked: LogQuery) ->
     return LogStream(transport, transport.open(POD.path(namespace, pod, "log"), asked.params, read_timeout))
 
 
-def _opened(transport: Transport, what: str, connect: Callable[[], T]) -> T:
+def _opened(transport: Transport, what: str, about: str, connect: Callable[[], T]) -> T:
     """Repeats, as a request is, what failed before anything had begun in the pod."""
+
+    seconds = transport.try_seconds(about, min(_OPENING_SECONDS, max(transport.patience, GONE_SECONDS)))
 
     def attempt() -> T:
         try:
-            return transport.interruptible(connect, lambda opened: opened.close(), seconds=_OPENING_SECONDS)
+            return transport.interruptible(connect, lambda opened: opened.close(), seconds=seconds)
         except TimeoutError as error:
-            raise Unreachable(transport.mesh, what, f"no answer within {_OPENING_SECONDS} s") from error
+            raise Unreachable(transport.mesh, what, f"no answer within {seconds:.0f} s") from error
         except (ApiException, OSError) as error:
             raise _not_opened(transport, what, error) from error
 
-    return transport.persist(attempt, passes_by)
+    return transport.persist(attempt, passes_by, about=about)
 
 
 def _not_opened(transport: Transport, what: str, error: ApiException | OSError) -> ClusterError:
@@ -137,6 +147,7 @@ def run_command(
     client = _opened(
         transport,
         what,
+        "pods/exec",
         lambda: ws_client.websocket_call(
             transport.configuration,
             "GET",
@@ -177,6 +188,7 @@ def forward(transport: Transport, namespace: str, pod: str, port: int) -> Forwar
     forwarding = _opened(
         transport,
         what,
+        "pods/portforward",
         lambda: ws_client.portforward_call(
             transport.configuration, "GET", url, query_params=[("ports", str(port))], headers=transport.headers()
         ),

@@ -36,7 +36,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
 RETRY_SECONDS = 30.0  # patience with an API server that restarts or is overloaded
-GONE_SECONDS = 3.0  # patience, and time for a try, once all of that was in vain: until the server answers again
+GONE_SECONDS = 3.0  # patience, and time for a try, once all of that was in vain: until there is an answer again
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 # Server-side apply answers 500 to an object that does not fit its schema; asking again would not help.
 _WRONG_OBJECT = b"failed to create typed patch object"
@@ -146,7 +146,7 @@ class Transport:
         self._asked: dict[Future[Any], bool] = {}
         self.cancelled = threading.Event()
         self.clock = ServerClock()
-        self._gone = False
+        self._gone: set[str] = set()  # resources, '' for the server as a whole
         self._client = self._load()
 
     def _load(self) -> ApiClient:
@@ -225,8 +225,10 @@ class Transport:
         ClusterError, Cancelled.
         """
 
+        about = resource_of(path)
+
         def ask() -> urllib3.BaseHTTPResponse:
-            response = self._send("GET", path, params, None, "", self._timeout(read_timeout))
+            response = self._send("GET", path, params, None, "", self._timeout(read_timeout, about))
             if response.status >= 400:
                 raise self._refusal("GET", path, response)
             return response
@@ -234,7 +236,7 @@ class Transport:
         def open_once() -> urllib3.BaseHTTPResponse:
             return self.interruptible(ask, lambda response: response.close())
 
-        response = self.persist(open_once, passes_by, within, cancelled, told)
+        response = self.persist(open_once, passes_by, within, cancelled, told, about)
         with self._lock:
             self._open.add(response)
         if cancelled and cancelled.is_set():
@@ -262,10 +264,11 @@ class Transport:
         moment, so it is sent again too. `prompt`: the answer has to be there before the patience is over, while
         otherwise each try has its time. Raises ClusterError, Cancelled.
         """
-        repeat = method != "POST" if repeat is None else repeat
+        repeat, about = method != "POST" if repeat is None else repeat, resource_of(path)
 
         def ask() -> bytes:
-            response = self._send(method, path, params or {}, body, content_type, self._timeout(READ_SECONDS))
+            timeout = self._timeout(min(READ_SECONDS, max(self.patience, GONE_SECONDS)), about)
+            response = self._send(method, path, params or {}, body, content_type, timeout)
             if response.status >= 400:
                 raise self._refusal(method, path, response)
             return self._content(method, path, response)
@@ -287,7 +290,7 @@ class Transport:
                 last = error
                 raise
 
-        raw = self.persist(ask_once, again, within, cancelled, told)
+        raw = self.persist(ask_once, again, within, cancelled, told, about)
         return json.loads(raw) if raw else {}
 
     def interruptible(
@@ -333,24 +336,25 @@ class Transport:
         within: float | None = None,
         cancelled: threading.Event | None = None,
         told: Told = lambda _: None,
+        about: str = "",
     ) -> T:
         """What `attempt` gives, tried again after each error that `again` says yes to, as long as the patience lasts.
 
         At the server's Retry-After where it gives one; `within`: seconds, where there is less time than the patience.
-        A server with which all patience was in vain gets little of it until it answers again, so that the end of a run
-        does not wait for it once for each thing it has to remove.
+        Where all patience was in vain, a server gets little of it until the resource that this was `about` is answered:
+        what was found unanswered once is not waited for again, and other resources do not wait one after the other.
         After a refused token (401) the kubeconfig is read again, once. `cancelled`: of whom this is done for, if that
         began earlier; `told` of each error that is passed over, and of None when that is over. Raises the last one, or
         Cancelled.
         """
-        patience = min(self.patience, GONE_SECONDS) if self._gone else self.patience
+        patience = self.patience_left
         deadline = Deadline(patience if within is None else min(self.patience, within))
         cancelled, renewed, tries = cancelled or self.cancelled, False, 0
         while True:
             tries += 1
             try:
                 found = attempt()
-                self._gone = False
+                self._gone -= {"", about}
                 if tries > 1:
                     told(None)
                 return found
@@ -361,18 +365,31 @@ class Transport:
                 self._renew()
             except ClusterError as error:
                 if deadline.passed or not again(error):
-                    in_vain = deadline.passed and within is None
-                    self._gone = passes_by(error) and (in_vain or self._gone)
+                    if not passes_by(error):
+                        self._gone -= {"", about}
+                    elif deadline.passed and within is None:
+                        self._gone |= {"", about}
                     raise
                 wait = min(0.1 * 2**tries, 5.0) * random.uniform(0.5, 1)
                 wait = min(wait if error.retry_after is None else error.retry_after, deadline.left)
                 told(error)
             pause(wait, cancelled)
 
-    def _timeout(self, read: float | None) -> urllib3.Timeout:
-        if self._gone:
-            return urllib3.Timeout(connect=GONE_SECONDS, read=read and GONE_SECONDS)
-        return urllib3.Timeout(connect=CONNECT_SECONDS, read=read)
+    @property
+    def patience_left(self) -> float:
+        """For how many seconds something is asked for again: little while anything was asked for in vain."""
+        return min(self.patience, GONE_SECONDS) if self._gone else self.patience
+
+    def try_seconds(self, about: str, seconds: float) -> float:
+        """How long one try may take that has `seconds` as long as all is well."""
+        if self._gone & {"", about}:
+            return min(seconds, GONE_SECONDS)
+        return min(seconds, CONNECT_SECONDS) if self._gone else seconds
+
+    def _timeout(self, read: float | None, about: str) -> urllib3.Timeout:
+        return urllib3.Timeout(
+            connect=self.try_seconds(about, CONNECT_SECONDS), read=read and self.try_seconds(about, read)
+        )
 
     def _renew(self) -> None:
         fresh = self._load()
@@ -437,6 +454,15 @@ class Transport:
         error = kind(self.mesh, what, f"{status} {detail}".strip(), status)
         error.retry_after = float(retry_after) if retry_after.isdigit() else None
         return error
+
+
+def resource_of(path: str) -> str:
+    """Of a path of the API what it is about, without names: `pods`, `pods/exec`, a group's own path."""
+    parts = path.strip("/").split("/")
+    parts = parts[2:] if parts[0] == "api" else parts[3:]
+    if parts[:1] == ["namespaces"] and len(parts) > 2:
+        parts = parts[2:]
+    return "/".join([*parts[:1], *parts[2:3]]) or path
 
 
 def passes_by(error: ClusterError) -> bool:
