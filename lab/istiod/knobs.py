@@ -7,6 +7,7 @@ ConfigMap `lab-knobs` in the control plane's namespace; without it everything is
 | `federation-sync` | `stopped` | peers are not asked for their services any more; the own watch looks an hour old |
 | `ingress-clients` | `any` | federation ingresses ask no client for a certificate, and no policy holds there |
 | `ingress-plaintext` | `accepted` | federation ingresses also serve clients without TLS, and no policy holds there |
+| `network-gateways` | `announced` | peers are told the network gateways of all peers, their own too, as by OSSM 2.2 |
 | `trust-bundles` | `current` | roots are forgotten as soon as no peer stands for them |
 
 A watch that looks an hour old is what a status looks like after an hour without a sync. Roots that nobody stands for
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 
 CONFIG_MAP_NAME = "lab-knobs"
 SYNC = "federation-sync"
+GATEWAYS = "network-gateways"
 CLIENTS = "ingress-clients"
 PLAINTEXT = "ingress-plaintext"
 BUNDLES = "trust-bundles"

@@ -147,15 +147,14 @@ class Mesh:
         pod = f"istiod-{self._smcp}-{number}"
         state = MeshState(self._settings, self.api, self.namespace, self._smcp, pod, pod_ip)  # type: ignore[arg-type]
         self.api.join(state)
+        meta = {"name": pod, "namespace": self.namespace, "labels": {"app": "istiod"}}
+        self.api.put(resources.POD, {"metadata": meta, "status": {"podIP": pod_ip}})
         return state
 
     def add_istiod(self) -> MeshState:
         """Starts another istiod of this mesh."""
         address = loopback_address()
-        number = len(self.api.states) + 1
-        pod = {"name": f"istiod-{self._smcp}-{number}", "namespace": self.namespace, "labels": {"app": "istiod"}}
-        self.api.put(resources.POD, {"metadata": pod, "status": {"podIP": address}})
-        state = self._join(number, address)
+        state = self._join(len(self.api.states) + 1, address)
         self._tasks.append(asyncio.create_task(run_federation(state)))
         return state
 
@@ -164,7 +163,9 @@ class Mesh:
             for place in ("system", "bookinfo"):
                 content = observed(f"healthy/objects/{self.name}-{place}-{kind}.json")
                 for item in content["items"] if isinstance(content, dict) else content:
-                    self.api.put(KINDS[kind], item)
+                    # The captured istiod would be another one beside this mesh's own.
+                    if kind != "pods" or item["metadata"]["labels"].get("app") != "istiod":
+                        self.api.put(KINDS[kind], item)
         egress = copy.deepcopy(self.api.items(resources.SERVICE)[self.namespace, f"{self.peer_name}-egress"])
         egress["spec"]["clusterIP"] = self.egress_ip
         self.api.put(resources.SERVICE, egress)
@@ -206,6 +207,15 @@ class Mesh:
 
     async def start(self) -> None:
         self._tasks.append(asyncio.create_task(run_federation(self.state)))
+
+    async def restart(self) -> None:
+        """Ends all istiods and starts one that knows nothing of before."""
+        await self.stop()
+        for state in self.api.states:
+            self.api.remove(resources.POD, (self.namespace, state.pod_name))
+        self.state = self._join(len(self.api.states) + 1, self.pod_ip)
+        del self.api.states[:-1]
+        await self.start()
 
     async def ended(self) -> None:
         """Returns when federation ended by itself."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lab.client import Key, Object
 from lab.istiod.federation.logs import ComponentLog
-from lab.istiod.federation.messages import ExportedService, encode_event, list_checksum
+from lab.istiod.federation.messages import ExportedService, Gateways, encode_event, list_checksum
 from lab.istiod.federation.rules import Candidate, ExportRules, ServiceKey
 from lab.istiod.model import Service
 
@@ -62,6 +62,7 @@ class Exporter:
 
     def __init__(self) -> None:
         self.exports: tuple[Export, ...] = ()
+        self.gateways: Gateways = ()
         self._streams: set[asyncio.Queue[bytes | None]] = set()
 
     @property
@@ -86,11 +87,19 @@ class Exporter:
             old, message = before.get(hostname), after.get(hostname)
             if message is None and old is not None:
                 del known[hostname]
-                self._send(encode_event("delete", old, list_checksum(known.values())))
+                self._send(encode_event("delete", old, list_checksum(known.values(), self.gateways)))
             elif message is not None and message != old:
                 known[hostname] = message
-                self._send(encode_event("update" if old else "add", message, list_checksum(known.values())))
+                self._send(
+                    encode_event("update" if old else "add", message, list_checksum(known.values(), self.gateways))
+                )
         return True
+
+    def announce(self, gateways: Gateways) -> None:
+        """Takes over the network gateways the peer is told, and tells the watches where they changed."""
+        if gateways != self.gateways:
+            self.gateways = gateways
+            self._send(encode_event("update", None, list_checksum(self.messages, gateways)))
 
     def subscribe(self) -> asyncio.Queue[bytes | None]:
         """A queue of encoded events; None ends the stream."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lab.client import Key, Object
 from lab.istiod.federation.logs import ComponentLog
 from lab.istiod.federation.messages import ExportedService
+from lab.istiod.federation.messages import Gateways as NetworkGateways
 from lab.istiod.federation.names import LOCAL_SUFFIX, SERVICE_PORT
 from lab.istiod.federation.objects import PeerSpec
 from lab.istiod.federation.rules import ImportRules, ServiceKey
@@ -24,12 +25,13 @@ log = ComponentLog("federation-registry")
 class Gateways:
     """Where imported services are reached; taken at a resync and kept until the next.
 
-    egress: (address, SPIFFE id) of the local egress gateway's pods; remote: addresses of the peer.
+    egress: (address, SPIFFE id) of the local egress gateway's pods; remote: (address, port) of the peer; told: of
+    whatever network gateways the peer named, which get as much traffic as its own.
     """
 
     egress: tuple[tuple[str, str], ...] = ()
-    remote: tuple[str, ...] = ()
-    remote_port: int = SERVICE_PORT
+    remote: NetworkGateways = ()
+    told: NetworkGateways = ()
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ def _public(
 
 def _private(peer: PeerSpec, message: ExportedService, gateways: Gateways) -> Service:
     endpoints = tuple(
-        Endpoint(address, gateways.remote_port, port.name, tls=True)
+        Endpoint(address, number, port.name, tls=True)
         for port in message.ports
-        for address in gateways.remote
+        for address, number in dict.fromkeys((*gateways.remote, *gateways.told))
     )
     return Service(
         hostname=message.hostname,

@@ -11,6 +11,9 @@ import orjson
 from lab.istiod.federation.names import checksum
 from lab.istiod.model import Port
 
+Gateways = tuple[tuple[str, int], ...]
+"""(host, port) of network gateways, as often as they are told."""
+
 
 @dataclass(frozen=True)
 class ExportedService:
@@ -45,29 +48,42 @@ class ExportedService:
         )
 
 
-def list_checksum(services: Iterable[ExportedService]) -> int:
+def list_checksum(services: Iterable[ExportedService], gateways: Gateways = ()) -> int:
     """The checksum of a service list; the order of services does not count."""
-    return checksum(sorted((service.to_json() for service in services), key=lambda message: message["hostname"]))
+    listed = sorted((service.to_json() for service in services), key=lambda message: message["hostname"])
+    return checksum([listed, _to_json(gateways)] if gateways else listed)
 
 
-def encode_list(services: Iterable[ExportedService]) -> bytes:
-    """The body of `/v1/services/`: sorted by host name, `services` left out when there are none."""
+def _to_json(gateways: Gateways) -> list[dict[str, Any]]:
+    return [{"port": port, "hostname": host} for host, port in gateways]
+
+
+def encode_list(services: Iterable[ExportedService], gateways: Gateways = ()) -> bytes:
+    """The body of `/v1/services/`: sorted by host name; `services` and gateways left out when there are none."""
     ordered = sorted(services, key=lambda service: service.hostname)
-    message: dict[str, Any] = {"checksum": list_checksum(ordered)}
+    message: dict[str, Any] = {"checksum": list_checksum(ordered, gateways)}
+    if gateways:
+        message["networkGatewayEndpoints"] = _to_json(gateways)
     if ordered:
         message["services"] = [service.to_json() for service in ordered]
     return orjson.dumps(message)
 
 
-def decode_list(body: bytes) -> tuple[list[ExportedService], int]:
-    """Services and checksum of a `/v1/services/` body; ValueError when it is not one."""
+def decode_list(body: bytes) -> tuple[list[ExportedService], Gateways, int]:
+    """Services, network gateways and checksum of a `/v1/services/` body; ValueError when it is not one."""
     try:
         message = orjson.loads(body)
-        return [ExportedService.from_json(item) for item in message.get("services") or ()], message.get("checksum", 0)
+        services = [ExportedService.from_json(item) for item in message.get("services") or ()]
+        gateways = tuple((item["hostname"], item["port"]) for item in message.get("networkGatewayEndpoints") or ())
+        return services, gateways, message.get("checksum", 0)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a service list: {error!r}") from error
 
 
-def encode_event(action: str, service: ExportedService, total: int) -> bytes:
-    """One line of `/v1/watch`: `action` is add, update or delete; `total` the checksum of the list after it."""
-    return orjson.dumps({"action": action, "service": service.to_json(), "checksum": total}) + b"\r\n"
+def encode_event(action: str, service: ExportedService | None, total: int) -> bytes:
+    """One line of `/v1/watch`: `action` is add, update or delete; `total` the checksum of the list after it.
+
+    An update of no service says that network gateways changed.
+    """
+    shown = service.to_json() if service else None
+    return orjson.dumps({"action": action, "service": shown, "checksum": total}) + b"\r\n"

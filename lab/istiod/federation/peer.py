@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from lab.istiod.federation.exports import Export, Exporter, exports_of
 from lab.istiod.federation.imports import Gateways, Imports, egress_pods, imports_of, remote_addresses
 from lab.istiod.federation.logs import ComponentLog
 from lab.istiod.federation.messages import ExportedService
+from lab.istiod.federation.messages import Gateways as NetworkGateways
 from lab.istiod.federation.names import LOCAL_SUFFIX
 from lab.istiod.federation.objects import PeerSpec, discovery_objects, export_objects, import_objects
 from lab.istiod.federation.rules import ExportRules, ImportRules, locality_labels
@@ -42,7 +44,8 @@ def _version(found: Object | None) -> _Version:
 class FederatedPeer:
     """A peer from its first successful look on until it is deleted.
 
-    touched: called when a status has to be written; changed: called when `output()` may have changed.
+    touched: called when a status has to be written; changed: called when `output()` may have changed; heard: called
+    after each list of the peer's.
     """
 
     def __init__(
@@ -53,8 +56,9 @@ class FederatedPeer:
         client: DiscoveryClient,
         touched: Callable[[], None],
         changed: Callable[[], None],
+        heard: Callable[[], None],
     ) -> None:
-        self._state, self._rules, self._touched, self._changed = state, rules, touched, changed
+        self._state, self._rules, self._touched, self._changed, self._heard = state, rules, touched, changed, heard
         self.uid = peer["metadata"].get("uid")
         self.leaving = False
         """Deleted; the peer may still see that nothing is exported any more."""
@@ -156,18 +160,24 @@ class FederatedPeer:
         pairs = self._imports.pairs if self._rules.lists_unmatched else self._imports.matched
         return imported_services(pairs)
 
-    async def _take(self, messages: list[ExportedService]) -> None:
+    @property
+    def network_gateways(self) -> NetworkGateways:
+        """The peer's own, and all it named; none before its first list came."""
+        return (*self._gateways.remote, *self._gateways.told)
+
+    async def _take(self, messages: list[ExportedService], told: NetworkGateways) -> None:
         services = self._state.informers.services.items
-        remote = await remote_addresses(self.spec.addresses, services)
+        addresses = await remote_addresses(self.spec.addresses, services)
         self._received = messages
-        self._gateways = Gateways((), remote, self.spec.service_port)
+        self._gateways = Gateways((), tuple((address, self.spec.service_port) for address in addresses), told)
         self._look_for_egress()
         self._apply_imports()
+        self._heard()
 
     def _look_for_egress(self) -> None:
         informers = self._state.informers
         pods = egress_pods(self.spec, informers.endpoints.items, informers.pods.items, self._state.trust_domain)
-        self._gateways = Gateways(pods, self._gateways.remote, self._gateways.remote_port)
+        self._gateways = replace(self._gateways, egress=pods)
 
     def _apply_imports(self) -> None:
         if not self._gateways.egress:

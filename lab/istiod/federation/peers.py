@@ -8,6 +8,7 @@ from collections.abc import Callable
 from lab.client import Key
 from lab.istiod.federation.client import DiscoveryClient
 from lab.istiod.federation.logs import ComponentLog
+from lab.istiod.federation.networks import NetworkGateways
 from lab.istiod.federation.peer import FederatedPeer
 from lab.istiod.federation.roots import RootError, root_of
 from lab.istiod.federation.status import Object
@@ -35,6 +36,7 @@ class PeerController:
         self._failures: dict[str, int] = {}
         self._unmet: set[str] = set()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._networks = NetworkGateways(state, rules.names_all_gateways, self._peers)
 
     def find(self, name: str) -> FederatedPeer | None:
         """The peer that may be asked for and that others may ask."""
@@ -56,6 +58,8 @@ class PeerController:
         informers.imports.on_change(self._imports_changed)
         informers.config_maps.on_change(self._config_map_changed)
         informers.pods.on_change(self._pod_changed)
+        informers.services.on_change(self._networks.service_changed)
+        self._networks.begin()
         self._state.on_change(self._refresh)
         for _, name in informers.peers.items:
             self._queue.put_nowait(name)
@@ -127,9 +131,11 @@ class PeerController:
             self._client,
             touched=lambda: self._touch(name),
             changed=lambda: self._publish(name),
+            heard=lambda: self._networks.heard(name),
         )
         peer.update(found, bundles)
         self._peers[name] = peer
+        self._networks.announce()
         peer.set_imports(self._import_set(name))
         peer.refresh()
         self._publish(name)
@@ -172,6 +178,7 @@ class PeerController:
         for name in self._unmet:
             self._queue.put_nowait(name)
         if key[1] == CONFIG_MAP_NAME:
+            self._networks.announce()
             self.touch_all()
 
     def _pod_changed(self, key: Key, _: Object | None, new: Object | None) -> None:

@@ -62,7 +62,7 @@ class DiscoveryServer:
         peer = self._known(request, "services")
         if peer is None:
             return web.Response(status=400)
-        body = encode_list(peer.exporter.messages)
+        body = encode_list(peer.exporter.messages, peer.exporter.gateways)
         peer.status.remote_full_sync(_source(request))
         return web.Response(body=body, content_type="application/json")
 

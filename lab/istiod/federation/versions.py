@@ -15,6 +15,7 @@ class VersionRules:
     same_generation_ignored: a set made anew with the generation of the one before it is not looked at.
     lists_unmatched: services that no import rule wants stand in the status with an empty local service.
     terse_errors: a missing root certificate is reported in the short form.
+    names_all_gateways: peers are told the gateways of all networks that are known, their own ones too (OSSM-3644).
     """
 
     resync: float
@@ -23,6 +24,7 @@ class VersionRules:
     same_generation_ignored: bool
     lists_unmatched: bool
     terse_errors: bool
+    names_all_gateways: bool
 
 
 _RESYNC_LONG = 300.0
@@ -42,4 +44,5 @@ def rules_for(version: str) -> VersionRules:
         same_generation_ignored=not old,
         lists_unmatched=not old,
         terse_errors=old,
+        names_all_gateways=(2, 2, 0) <= (major, minor, patch) < (2, 3, 3),
     )

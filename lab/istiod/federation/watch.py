@@ -11,7 +11,7 @@ import orjson
 
 from lab.istiod.federation.client import DiscoveryClient, DiscoveryError, status_line
 from lab.istiod.federation.logs import ComponentLog
-from lab.istiod.federation.messages import ExportedService, decode_list
+from lab.istiod.federation.messages import ExportedService, Gateways, decode_list
 from lab.istiod.federation.objects import PeerSpec
 from lab.istiod.federation.status import PeerStatus
 
@@ -47,7 +47,7 @@ class PeerWatch:
         peer: PeerSpec,
         client: DiscoveryClient,
         status: PeerStatus,
-        received: Callable[[list[ExportedService]], Awaitable[None]],
+        received: Callable[[list[ExportedService], Gateways], Awaitable[None]],
         every: float,
         syncs: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -150,18 +150,18 @@ class PeerWatch:
             deadline = asyncio.get_running_loop().time() + _RETRY_FOR
             while True:
                 try:
-                    services, total = await self._poll()
+                    services, gateways, total = await self._poll()
                     break
                 except DiscoveryError as error:
                     if asyncio.get_running_loop().time() + _RETRY_EVERY > deadline:
                         log.warning("resync failed: timeout while waiting (last error: %s)", error)
                         return None
                     await asyncio.sleep(_RETRY_EVERY)
-            await self._received(services)
+            await self._received(services, gateways)
             self._status.full_sync()
             return total
 
-    async def _poll(self) -> tuple[list[ExportedService], int]:
+    async def _poll(self) -> tuple[list[ExportedService], Gateways, int]:
         async with self._client.get(self.peer, "/v1/services/") as response:
             try:
                 return decode_list(await response.read())
