@@ -85,6 +85,12 @@ EXPECTED: dict[str, Expected] = {
         why="mesh1 goes on saying that it is watched, which is true; a watch that is cut once more while it waits for "
         "its list is gone for mesh1, and connected for mesh2 until it gives up",
     ),
+    "foreign-gateway-announced": Expected(
+        ("FED-013", "FED-014", *_TRAFFIC),
+        ("foreign-gateway-announced",),
+        "mesh1",
+        why="mesh2's egress gateway goes to mesh2's own ingress half of the time: all statuses are perfect",
+    ),
     "wrong-egress-name-import": Expected((*_MESH2_BLIND, *_TRAFFIC), ("egress-gateway-missing",), "mesh2"),
     "wrong-ingress-name-export": Expected(
         (*_MESH2_BLIND, "INSTALL-007[mesh1]", "INSTALL-012[mesh1]"),

@@ -6,7 +6,7 @@ from lab import resources
 from lab.faults.changes import Change, Target
 from lab.faults.edits import control_plane, down, knob, peer, refusal
 from lab.faults.fault import CAPTURED, SYSTEM, Fault
-from lab.istiod.knobs import SYNC
+from lab.istiod.knobs import GATEWAYS, SYNC
 
 NOBODY = "203.0.113.99"
 """An address for documentation: nobody has it, and no packet of a loopback address is ever routed there."""
@@ -76,6 +76,13 @@ def faults() -> list[Fault]:
                     {"paths": ["/v1/services/*"], "ports": ["8188"]},
                 ),
             ),
+        ),
+        Fault(
+            "foreign-gateway-announced",
+            "mesh1's discovery names mesh2's own ingress as a gateway to mesh1, where half of mesh2's new connections "
+            "go then (2.2 does so after any new Service in a member namespace; the knob has every version do it)",
+            "F50",
+            (knob("mesh1", GATEWAYS, "announced"),),
         ),
         Fault(
             "wrong-egress-name-import",
