@@ -119,7 +119,7 @@ def synced_pods(mesh):
     return [entry["pod"] for entry in entries if "lastFullSync" in entry["watch"]]
 
 
-@in_federation
+@in_newer_federation
 async def test_two_istiods_keep_an_entry_each_and_the_remote_sees_both(both, observed):
     mesh1, second = both.mesh1, both.mesh1.add_istiod()
 

@@ -217,6 +217,17 @@ class Mesh:
         del self.api.states[:-1]
         await self.start()
 
+    async def end_first(self) -> None:
+        """Ends the istiod that was there first, and its pod."""
+        self._tasks[0].cancel()
+        await asyncio.gather(self._tasks.pop(0), return_exceptions=True)
+        self.api.remove(resources.POD, (self.namespace, self.state.pod_name))
+
+    def lock_holder(self) -> str:
+        """Which istiod writes the statuses, as its record says."""
+        found = self.api.items(resources.CONFIG_MAP)[self.namespace, "servicemesh-federation"]
+        return str(found["metadata"]["annotations"])
+
     async def ended(self) -> None:
         """Returns when federation ended by itself."""
         await asyncio.gather(*self._tasks)

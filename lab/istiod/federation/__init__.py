@@ -48,5 +48,6 @@ class _Parts:
         self.client = DiscoveryClient(state.informers.services.items, state.pod_ip)
         self.leader = Leader(state.api, state.namespace, state.pod_name, lambda: self.peers.touch_all())
         self.writer = StatusWriter(state, lambda name: self.peers.reported(name), lambda: self.leader.leading)
-        self.peers = PeerController(state, rules_for(state.settings.ossm_version), self.client, self.writer.touch)
+        rules = rules_for(state.settings.ossm_version)
+        self.peers = PeerController(state, rules, self.client, self.writer.touch, self.leader)
         self.server = DiscoveryServer(self.peers.find)

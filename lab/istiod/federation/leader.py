@@ -23,11 +23,15 @@ _TRY = 2.0
 
 
 class Leader:
-    """Whether this pod leads; `elected` is called when it begins to."""
+    """Whether this pod leads, or follows another one that does; `elected` is called when it begins to lead.
+
+    `decided` is set as soon as one of the two is known.
+    """
 
     def __init__(self, api: ApiClient, namespace: str, pod: str, elected: Callable[[], None]) -> None:
         self._api, self._namespace, self._pod, self._elected = api, namespace, pod, elected
-        self.leading = False
+        self.leading = self.follows = False
+        self.decided = asyncio.Event()
 
     async def run(self) -> None:
         """Takes part until cancelled, then lets another pod follow at once."""
@@ -45,6 +49,7 @@ class Leader:
             return _TRY
         began = leading and not self.leading
         self.leading = leading
+        self.decided.set()
         if began:
             self._elected()
         return _RENEW if leading else _TRY
@@ -54,7 +59,8 @@ class Leader:
         found = await self._api.find(CONFIG_MAP, CONFIG_MAP_NAME, self._namespace)
         record = _record(found)
         holder = record.get("holderIdentity")
-        if holder and holder != self._pod and _time(record["renewTime"]) + _LEASE > now:
+        self.follows = bool(holder) and holder != self._pod and _time(record["renewTime"]) + _LEASE > now
+        if self.follows:
             return False
         mine = holder == self._pod
         transitions = int(record.get("leaderTransitions", 0)) + (0 if mine or not record else 1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from lab.client import Key
 from lab.istiod.federation.client import DiscoveryClient
+from lab.istiod.federation.leader import Leader
 from lab.istiod.federation.logs import ComponentLog
 from lab.istiod.federation.networks import NetworkGateways
 from lab.istiod.federation.peer import FederatedPeer
@@ -29,8 +30,14 @@ class PeerController:
     """The peers of one mesh by name; `touch` is told the name of a peer whose statuses have to be written."""
 
     def __init__(
-        self, state: MeshState, rules: VersionRules, client: DiscoveryClient, touch: Callable[[str], None]
+        self,
+        state: MeshState,
+        rules: VersionRules,
+        client: DiscoveryClient,
+        touch: Callable[[str], None],
+        leader: Leader,
     ) -> None:
+        self._leader = leader
         self._state, self._rules, self._client, self._touch = state, rules, client, touch
         self._peers: dict[str, FederatedPeer] = {}
         self._failures: dict[str, int] = {}
@@ -53,6 +60,7 @@ class PeerController:
 
     async def run(self) -> None:
         """Works until cancelled; then all watches are cut."""
+        await self._leader.decided.wait()
         informers = self._state.informers
         informers.peers.on_change(lambda key, *_: self._queue.put_nowait(key[1]))
         informers.imports.on_change(self._imports_changed)
@@ -112,8 +120,11 @@ class PeerController:
         if found is None:
             self._unmet.discard(name)
             return
-        self._unmet.add(name)
-        bundles = await root_of(state, found, terse=self._rules.terse_errors)
+        # An istiod that follows is not told of ConfigMaps, and looks again only in its turn.
+        blind = self._rules.leader_only and self._leader.follows
+        if not blind:
+            self._unmet.add(name)
+        bundles = await root_of(state, found, terse=self._rules.terse_errors, blind=blind)
         self._unmet.discard(name)
         self._failures.pop(name, None)
         if known is None:

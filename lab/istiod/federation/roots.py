@@ -13,10 +13,11 @@ class RootError(Exception):
     """The root certificate cannot be had; the text is the product's."""
 
 
-async def root_of(state: MeshState, peer: Object, *, terse: bool) -> dict[str, str]:
+async def root_of(state: MeshState, peer: Object, *, terse: bool, blind: bool = False) -> dict[str, str]:
     """Trust domain to root PEM; empty when the peer has this mesh's own trust domain, or none, or an empty PEM.
 
-    Raises RootError when the reference leads nowhere. `terse` chooses the error texts of OSSM 2.1.
+    Raises RootError when the reference leads nowhere. `terse` chooses the error texts of OSSM 2.1;
+    `blind` says that no ConfigMap is seen yet.
     """
     name = peer["metadata"]["name"]
     security = (peer.get("spec") or {}).get("security") or {}
@@ -25,17 +26,17 @@ async def root_of(state: MeshState, peer: Object, *, terse: bool) -> dict[str, s
         return {}
     chain = security.get("certificateChain") or {}
     try:
-        pem = await _read(state, chain, chain.get("name") or f"{name}-ca-root-cert", terse=terse)
+        pem = await _read(state, chain, chain.get("name") or f"{name}-ca-root-cert", terse=terse, blind=blind)
     except RootError as error:
         raise error if terse else RootError(f"could not get root cert for mesh {name}: {error}") from error
     return {domain: pem} if pem.strip() else {}
 
 
-async def _read(state: MeshState, chain: Object, name: str, *, terse: bool) -> str:
+async def _read(state: MeshState, chain: Object, name: str, *, terse: bool, blind: bool) -> str:
     if chain.get("kind") not in (None, "", "ConfigMap"):
         raise RootError(f"unknown Kind for CertificateChain object reference: {chain['kind']}")
-    found = state.informers.config_maps.items.get((state.namespace, name))
-    if found is None:
+    found = None if blind else state.informers.config_maps.items.get((state.namespace, name))
+    if found is None and not blind:
         # The copy of ConfigMaps may lag behind that of peers.
         found = await state.api.find(CONFIG_MAP, name, state.namespace)
     if found is None:

@@ -14,6 +14,7 @@ class VersionRules:
     edits_at_once: an edited ImportedServiceSet holds at once; otherwise from the next look at the ServiceMeshPeer on.
     same_generation_ignored: a set made anew with the generation of the one before it is not looked at.
     lists_unmatched: services that no import rule wants stand in the status with an empty local service.
+    leader_only: an istiod beside the one that leads sees no ConfigMap, so it meets no peer.
     terse_errors: a missing root certificate is reported in the short form.
     names_all_gateways: peers are told the gateways of all networks that are known, their own ones too (OSSM-3644).
     """
@@ -23,6 +24,7 @@ class VersionRules:
     edits_at_once: bool
     same_generation_ignored: bool
     lists_unmatched: bool
+    leader_only: bool
     terse_errors: bool
     names_all_gateways: bool
 
@@ -43,6 +45,7 @@ def rules_for(version: str) -> VersionRules:
         edits_at_once=old,
         same_generation_ignored=not old,
         lists_unmatched=not old,
+        leader_only=old,
         terse_errors=old,
         names_all_gateways=(2, 2, 0) <= (major, minor, patch) < (2, 3, 3),
     )
