@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from harness.versions import KNOWN
+from harness.versions import KNOWN, refused_istiods
 
 REPORT_FILES = ("report.yaml", "junit.xml", "index.html")
 KEEP = ("never", "failure", "always")
@@ -205,6 +205,10 @@ def read_settings(values: Mapping[str, Any], given: Collection[str] = (), empty:
     )
     if settings.adopt and settings.clusters == "embedded":
         found.problems.append("--federation-adopt: the embedded lab starts empty, there is nothing to adopt")
+    # The embedded lab is the oldest version where none is asked for; what a given operator installs, preflight sees.
+    version = settings.ossm_version or (KNOWN[0] if settings.clusters == "embedded" else "")
+    if refusal := refused_istiods(version, settings.istiods):
+        found.problems.append(refusal)
     if settings.sweep and settings.kubeconfigs is None:
         found.problems.append("--federation-sweep: needs --mesh1-kubeconfig and --mesh2-kubeconfig")
     if settings.sweep and settings.plan:

@@ -68,7 +68,8 @@ class Version:
     otherwise when its ServiceMeshPeer is next looked at. exports, imports: names of the Gateway and VirtualService
     that istiod makes for a service, in its memory. cut_from: the patch level from which names of over 63 characters
     are cut and end in a hash, None for no such. unknown_cluster: flags by which an access log says that a route leads
-    to a cluster that does not exist. patch: the patch level meant, 0 where it is not known.
+    to a cluster that does not exist. leader_only: of several istiods
+    only the one that leads federates. patch: the patch level meant, 0 where it is not known.
     """
 
     release: str
@@ -80,6 +81,7 @@ class Version:
     imports: str = "fed-imp-{name}-{namespace}-{peer}"
     cut_from: int | None = 0
     unknown_cluster: frozenset[str] = frozenset({"NC"})
+    leader_only: bool = False
     patch: int = 0
 
     @property
@@ -124,6 +126,7 @@ TABLE = {
         imports="federation-imports-{peer}-{name}-{namespace}",
         cut_from=None,
         unknown_cluster=frozenset({"NR", "NC"}),
+        leader_only=True,
     ),
     "v2.2": Version(release="2.2.13", oldest="v2.1", fast_from=None, cut_from=4),
     "v2.3": Version(release="2.3.11", oldest="v2.1", fast_from=None),
@@ -142,6 +145,16 @@ def behaviour(version: str) -> Version:
     found = re.match(r"v?(\d+\.\d+)(?:\.(\d+))?", version)
     known = TABLE.get(f"v{found[1]}", _UNKNOWN) if found else _UNKNOWN
     return replace(known, patch=int(found[2] or 0) if found else 0)
+
+
+def refused_istiods(version: str, istiods: int) -> str:
+    """Why a mesh of this version cannot have so many pods of istiod, '' where it can."""
+    if istiods == 1 or not behaviour(version).leader_only:
+        return ""
+    return (
+        f"--istiods {istiods}: of several istiods of {version} only the one that leads federates; proxies of the "
+        f"others know no imported service. Leave it out, or install {KNOWN[1]} or later (--ossm-version)"
+    )
 
 
 def bounds(version: str) -> Bounds:

@@ -11,6 +11,7 @@ import pytest
 from harness import kinds
 from harness.diagnosis import Diagnosis, State, diagnose
 from harness.kinds import Kind
+from harness.status import condition_true
 from selftests.support.diagnosed import Meshes, command, in_effect, meshes, named, until
 
 __all__ = ["meshes"]
@@ -293,3 +294,14 @@ def test_an_endpoint_of_a_gateway_that_is_gone_is_said_in_words(meshes: Meshes) 
     client = next(link for link in found.links if link.name == "client sidecar")
     assert (client.state, client.cause) == (State.BROKEN, "egress-endpoint-stale"), client
     assert client.seen.endswith("the gateway has no running pod"), client
+
+
+def test_a_second_istiod_of_2_1_is_told_with_the_command_that_takes_it_away(meshes: Meshes) -> None:
+    def two(there: bool) -> bool:
+        ready = [pod for pod in meshes.federation.mesh2.istiod_pods() if condition_true(pod, "Ready")]
+        return (len(ready) == 2) is there
+
+    more = meshes.changed("mesh2", kinds.DEPLOYMENT, "istiod-fed-import", SYSTEM["mesh2"], {"replicas": 2})
+    with in_effect(more, "a second istiod", two):
+        found = diagnose(meshes.clusters, patience=1)
+    told(found, "second-istiod", "mesh2", "has 2 pods of istiod", "oc -n mesh2-system patch", '{"spec":{"runtime"')

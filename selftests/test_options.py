@@ -51,6 +51,13 @@ def test_no_options_mean_the_embedded_lab():
     assert settings.split.weights == (50, 50)
 
 
+def test_more_than_one_istiod_is_refused_where_only_one_of_them_federates():
+    for version in ("", "v2.1"):
+        (problem,) = problems(istiods=2, ossm_version=version)
+        assert problem.startswith("--istiods 2: of several istiods of v2.1 only the one that leads federates")
+    assert read_settings(DEFAULTS | {"istiods": "2", "ossm_version": "v2.2"}).istiods == 2
+
+
 def test_waits_are_capped_only_where_that_is_asked_for():
     assert read_settings(DEFAULTS).settle is None
     assert read_settings(DEFAULTS | {"federation_settle": "2.5"}).settle == 2.5

@@ -133,6 +133,13 @@ def test_an_operator_from_before_federation_stands_in_the_way(look, asked):
     assert "federation came with OpenShift Service Mesh 2.1" in problem
 
 
+def test_more_istiods_than_one_stand_in_the_way_where_the_operator_installs_2_1(look):
+    old, new = (RecordedApi(openshift_on_aws(release=release)) for release in ("2.1.6", "2.2.13"))
+    (problem,) = blocking(look(old, asked=Asked(istiods=2)))
+    assert problem.startswith("mesh1: --istiods 2: of several istiods of v2.1 only the one that leads federates")
+    assert blocking(look(new, asked=Asked(istiods=2))) == []
+
+
 REVIEW = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 

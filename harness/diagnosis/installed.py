@@ -64,6 +64,10 @@ def control_plane(facts: Facts, mesh: MeshFacts) -> Link:
     if not pods:
         why = why_not_ready(mesh, mesh.system, mesh.istiod_labels)
         return look.broken("istiod-down", f"no ready pod: {why}", istiod=mesh.names.istiod, detail=why)
+    if len(pods) > 1 and mesh.version().leader_only:
+        named = ", ".join(pod["metadata"]["name"] for pod in pods)
+        text = f"{len(pods)} istiod"
+        return look.broken("second-istiod", text, name=name, system=mesh.system, count=len(pods), detail=named)
     if not status.is_ready and not (status.unready and set(status.unready) <= set(mesh.names.gateways)):
         return look.broken("control-plane-not-ready", str(status), name=name, detail=status)
     return look.ok(f"{status}, {len(pods)} istiod")

@@ -29,10 +29,13 @@ _SKEW_SHOWN = 5.0
 
 @dataclass(frozen=True)
 class Asked:
-    """What the run is asked to do: `spec.version`, None for the operator's newest, and whether it installs anything."""
+    """What the run is asked to do: `spec.version`, None for the operator's newest; whether it installs nothing; and how
+    many pods of istiod each mesh gets.
+    """
 
     version: str | None = None
     adopt: bool = False
+    istiods: int = 1
 
 
 def preflight(clusters: Mapping[str, Cluster], asked: Asked = Asked()) -> list[Finding]:
@@ -66,7 +69,9 @@ def _findings(cluster: Cluster, names: MeshNames, asked: Asked) -> list[Finding]
     found: list[Finding] = []
     looks: list[Callable[[], Iterable[Finding]]] = [
         there,
-        lambda: product_findings(cluster, names, None if asked.adopt else asked.version),
+        lambda: product_findings(
+            cluster, names, None if asked.adopt else asked.version, 1 if asked.adopt else asked.istiods
+        ),
         lambda: permission_findings(cluster, names, asked.adopt, namespaces_there(objects)),
         lambda: _names_and_lease(cluster, names, objects, asked.adopt),
         lambda: plane_findings(cluster, names, asked.adopt),

@@ -10,7 +10,7 @@ from harness.kinds import CLUSTER_VERSION, CONTROL_PLANE, DEPLOYMENT, ENDPOINTS,
 from harness.mesh import MeshNames
 from harness.preflight.findings import Finding
 from harness.transport import Forbidden, Invalid, NotFound, Object
-from harness.versions import KNOWN, is_before_federation, supported_versions
+from harness.versions import KNOWN, is_before_federation, refused_istiods, supported_versions
 
 _OPERATOR = "istio-operator"
 OPERATOR_NAMESPACE = "openshift-operators"
@@ -22,8 +22,11 @@ _PRODUCT_GROUPS = {
 }
 
 
-def product_findings(cluster: Cluster, names: MeshNames, version: str | None) -> Iterator[Finding]:
-    """Kubernetes and OpenShift version, operator, webhooks, kinds; `version`: the `spec.version` asked for, if any."""
+def product_findings(cluster: Cluster, names: MeshNames, version: str | None, istiods: int = 1) -> Iterator[Finding]:
+    """Kubernetes and OpenShift version, operator, webhooks, kinds.
+
+    version: the `spec.version` asked for, if any; istiods: how many pods of istiod are.
+    """
     yield Finding(names.name, f"{cluster.server} is Kubernetes {cluster.version()}{_openshift(cluster)}")
     groups = cluster.groups()
     foreign = next((text for group, text in _PRODUCT_GROUPS.items() if group in groups), "")
@@ -39,6 +42,8 @@ def product_findings(cluster: Cluster, names: MeshNames, version: str | None) ->
     unserved = [str(kind) for kind in FEDERATION_KINDS if not cluster.served(kind)]
     later = f"{', '.join(unserved)} not served yet: the operator brings them with the first control plane"
     yield Finding(names.name, later if unserved else "the federation kinds are served")
+    if not version and (refusal := refused_istiods("".join(supported_versions(release)[-1:]), istiods)):
+        yield Finding(names.name, refusal, True)
     if version and not is_before_federation(release):
         yield from _asked_version(cluster, names, version, release)
 

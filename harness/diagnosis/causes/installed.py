@@ -38,6 +38,13 @@ CAUSES: dict[str, Cause] = {
         "No pod of {istiod} is ready in {mesh} ({detail}): its statuses are frozen and its proxies get no changes.",
         "Have Deployment {istiod} run: scale it up, or mend what keeps its pods from starting (see their events).",
     ),
+    "second-istiod": Cause(
+        "{mesh} has {count} pods of istiod ({detail}), of which only the one that leads federates in this version: "
+        "proxies of the others know no imported service.",
+        "Have one: oc -n {system} patch servicemeshcontrolplane {name} --type merge -p "
+        '\'{{"spec":{{"runtime":{{"components":{{"pilot":{{"deployment":{{"replicas":1}}}}}}}}}}}}\', '
+        "or update to 2.2.",
+    ),
     "namespace-not-member": Cause(
         "Namespace {namespace} is not a configured member of {mesh}: {detail}.",
         "Add it to ServiceMeshMemberRoll default in {system}; if it is pending, see whether it exists and whose it is.",
