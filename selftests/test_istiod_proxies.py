@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from lab.node.bootstrap import ADMIN_PORT
 from selftests.support.live_meshes import EXPORTED, INGRESS_ID, LiveFederation, split
 
 
@@ -119,3 +122,28 @@ def test_gateways_of_a_removed_member_are_no_longer_listened_for(federation: Liv
         federation.change(lambda: mesh.put("smmr", mesh.system, "default", spec={"members": [mesh.bookinfo]}))
         federation.change(lambda: mesh.remove("gateways", mesh.bookinfo, "extra"))
     federation.until("served again", lambda: served_by(federation) in ("mesh1", "mesh2"))
+
+
+@pytest.fixture
+def federation_22(observed: Callable[[str], Any], tmp_path: Any) -> Iterator[LiveFederation]:
+    with LiveFederation(observed, tmp_path, "2.2.13") as live:
+        yield live
+
+
+def inbound(clusters: str) -> list[str]:
+    """What a proxy says of its inbound cluster, without values; its host's address is `host`."""
+    found = [line for line in clusters.splitlines() if line.startswith("inbound|9080||::")]
+    return [re.sub(r"::[\d.]+:9080::", "::host::", line).rpartition("::")[0] for line in found]
+
+
+def test_inbound_clusters_of_2_2_have_their_host_from_the_first_request_on_as_captured(
+    federation_22: LiveFederation, observed: Callable[[str], Any]
+) -> None:
+    def shown() -> list[str]:
+        with urllib.request.urlopen(f"http://{federation_22.ratings}:{ADMIN_PORT}/clusters") as answer:
+            return inbound(answer.read().decode())
+
+    captured = inbound(observed("healthy-2.2/envoy/mesh1-ratings-v1-clusters.txt"))
+    assert shown() == [line for line in captured if "::host" not in line]
+    federation_22.until("served by mesh2", lambda: served_by(federation_22) == "mesh2")
+    assert shown() == captured

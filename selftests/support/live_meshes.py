@@ -53,10 +53,10 @@ def split(remote: int, local: int) -> dict[str, Any]:
 class LiveMesh:
     """One mesh: istiod's state, its configuration server, and the pods' proxies."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, version: str) -> None:
         self.name, self.system, self.bookinfo = name, f"{name}-system", f"{name}-bookinfo"
         self.directory = directory
-        settings = ClusterSettings(name, 16, str(directory), "https://127.0.0.1:1", "")
+        settings = ClusterSettings(name, 16, str(directory), "https://127.0.0.1:1", "", ossm_version=version)
         self.address = loopback_address()
         api = ApiClient(settings, "selftest")
         self.state = MeshState(settings, api, self.system, "basic", "istiod-1", self.address)
@@ -141,8 +141,8 @@ async def _app(address: str, name: str, stack: contextlib.AsyncExitStack) -> Non
 class LiveFederation:
     """Both meshes, driven from synchronous tests: the event loop runs in a thread of its own."""
 
-    def __init__(self, observed: Load, directory: Path) -> None:
-        self._observed, self._directory = observed, directory
+    def __init__(self, observed: Load, directory: Path, version: str = "2.1.6") -> None:
+        self._observed, self._directory, self._version = observed, directory, version
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._stack = contextlib.AsyncExitStack()
@@ -174,14 +174,14 @@ class LiveFederation:
         self.run(run())
 
     async def _start(self) -> None:
-        self.mesh1, self.mesh2 = (LiveMesh(name, self._directory) for name in ("mesh1", "mesh2"))
+        self.mesh1, self.mesh2 = (LiveMesh(name, self._directory, self._version) for name in ("mesh1", "mesh2"))
         port = {"name": "http", "port": 9080}
         for mesh in (self.mesh1, self.mesh2):
             mesh.service(mesh.bookinfo, "ratings", port)
         self.mesh2.service(self.mesh2.bookinfo, "reviews", port)
         ratings1 = self.mesh1.pod(self.mesh1.bookinfo, "ratings", "bookinfo-ratings")
         self.ingress = self.mesh1.pod(self.mesh1.system, "mesh2-ingress", "mesh2-ingress-service-account")
-        ratings2 = self.mesh2.pod(self.mesh2.bookinfo, "ratings", "bookinfo-ratings")
+        self.ratings = ratings2 = self.mesh2.pod(self.mesh2.bookinfo, "ratings", "bookinfo-ratings")
         self.egress = self.mesh2.pod(self.mesh2.system, "mesh1-egress", "mesh1-egress-service-account")
         self.reviews = self.mesh2.pod(self.mesh2.bookinfo, "reviews", "bookinfo-reviews")
         self.federate()

@@ -45,6 +45,11 @@ def inbound_name(port: int) -> str:
     return f"inbound|{port}||"
 
 
+def inbound_by_destination(mesh: Mesh) -> bool:
+    """Whether inbound clusters have no host of their own but go where connections were to go: since 2.2."""
+    return mesh.version >= (2, 2)
+
+
 def clusters(mesh: Mesh, proxy: Proxy) -> list[Block]:
     """All clusters of one proxy, sorted by name."""
     dnat = proxy.sni_dnat and proxy.kind == "router"
@@ -64,17 +69,21 @@ def _inbound(mesh: Mesh, proxy: Proxy) -> list[Block]:
     return [
         {
             "name": inbound_name(port),
-            "type": "STATIC",
             "connect_timeout": "10s",
             "circuit_breakers": _CIRCUIT_BREAKERS,
             "metadata": _metadata({"services": [_reference(service) for service in services]}),
-            "load_assignment": {
-                "cluster_name": inbound_name(port),
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(inside(proxy.ip), port)}}]}],
-            },
+            **_inbound_hosts(mesh, proxy, port),
         }
         for port, services in by_port.items()
     ]
+
+
+def _inbound_hosts(mesh: Mesh, proxy: Proxy, port: int) -> Block:
+    if inbound_by_destination(mesh):
+        return {"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
+    endpoint = {"endpoint": {"address": address(inside(proxy.ip), port)}}
+    assignment = {"cluster_name": inbound_name(port), "endpoints": [{"lb_endpoints": [endpoint]}]}
+    return {"type": "STATIC", "load_assignment": assignment}
 
 
 def _outbound(mesh: Mesh, namespace: str, dnat: bool, view: frozenset[str]) -> list[Block]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lab.addresses import outbound
+from lab.addresses import inside, outbound
 from lab.istiod.config import authorization
 from lab.istiod.config.blocks import (
     CORS,
@@ -26,7 +26,7 @@ from lab.istiod.config.blocks import (
     san_matchers,
     tcp_proxy,
 )
-from lab.istiod.config.clusters import cluster_name, inbound_name
+from lab.istiod.config.clusters import cluster_name, inbound_by_destination, inbound_name
 from lab.istiod.config.metrics import requests_total
 from lab.istiod.config.routes import HTTP_PROTOCOLS, virtual_address, weighted
 from lab.istiod.model import Port, Service
@@ -85,13 +85,33 @@ def _inbound_chains(mesh: Mesh, proxy: Proxy, binding: Binding) -> list[Block]:
         {
             "name": f"0.0.0.0_{binding.target}",
             "filter_chain_match": match,
-            "filters": _inbound_http(mesh, proxy, binding, socket is not None)
-            if http
-            else _inbound_tcp(mesh, proxy, binding),
+            "filters": [
+                *_original_destination(mesh, proxy, binding.target),
+                *(
+                    _inbound_http(mesh, proxy, binding, socket is not None)
+                    if http
+                    else _inbound_tcp(mesh, proxy, binding)
+                ),
+            ],
             **({"transport_socket": socket} if socket else {}),
         }
         for match, socket in chains
     ]
+
+
+def _original_destination(mesh: Mesh, proxy: Proxy, port: int) -> list[Block]:
+    """Says for a connection where it was to go, which iptables would know: clusters that ask have no other host."""
+    if not inbound_by_destination(mesh):
+        return []
+    destination = {
+        "object_key": "envoy.network.transport_socket.original_dst_address",
+        "format_string": {"text_format_source": {"inline_string": f"{inside(proxy.ip)}:{port}"}},
+    }
+    config = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
+        "on_new_connection": [destination],
+    }
+    return [{"name": "envoy.filters.network.set_filter_state", "typed_config": config}]
 
 
 def _inbound_http(mesh: Mesh, proxy: Proxy, binding: Binding, mutual_tls: bool) -> list[Block]:
