@@ -53,7 +53,7 @@ def split(remote: int, local: int) -> dict[str, Any]:
 class LiveMesh:
     """One mesh: istiod's state, its configuration server, and the pods' proxies."""
 
-    def __init__(self, name: str, directory: Path, version: str) -> None:
+    def __init__(self, name: str, directory: Path, version: str = "2.1.6") -> None:
         self.name, self.system, self.bookinfo = name, f"{name}-system", f"{name}-bookinfo"
         self.directory = directory
         settings = ClusterSettings(name, 16, str(directory), "https://127.0.0.1:1", "", ossm_version=version)
