@@ -5,6 +5,8 @@ bench       a provisioned lab, broken and mended
 code        the version of the project that a result is of
 suite       one run of the suite, and what came of it
 verdict     what came of it, held against what was expected
+blind       nothing is green that cannot be seen
+blinding    hides a federation from the suite
 run         all faults, several labs side by side
 table       the kill table
 """

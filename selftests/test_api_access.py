@@ -125,6 +125,25 @@ def test_faults_answer_as_troubled_servers_do(
     assert http.must("GET", "/lab/faults")["made"] == {kind: 2}
 
 
+@pytest.mark.parametrize(("how", "status"), [("404", 404), ("403", 403), ("503", 503)])
+def test_a_hidden_resource_is_refused_to_all_but_the_lab(
+    http: Http, path: str, faulty: Callable[..., None], how: str, status: int
+) -> None:
+    plural = path.rsplit("/", 1)[-1]
+    faulty(rate=0, hidden={plural: how})
+    assert (http.call("GET", path)[0], http.call("GET", f"{path}/x")[0]) == (status, status)
+    http.session.headers["X-Lab-Component"] = "selftest"
+    assert http.call("GET", path)[0] == 200
+    del http.session.headers["X-Lab-Component"]
+
+
+def test_an_emptied_resource_has_no_objects(http: Http, path: str, faulty: Callable[..., None]) -> None:
+    http.must("POST", path, {"metadata": {"name": "hidden"}})
+    faulty(rate=0, hidden={path.rsplit("/", 1)[-1]: "empty"})
+    assert http.must("GET", path)["items"] == []
+    assert http.call("GET", f"{path}/hidden")[0] == 404
+
+
 def test_a_busy_server_says_when_to_come_back(http: Http, path: str, faulty: Callable[..., None]) -> None:
     faulty(rate=1, kinds=["429"])
     assert http.session.get(http.settings.server + path, timeout=10).headers["Retry-After"] == "1"
