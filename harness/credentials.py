@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,53 @@ class Unusable(Exception):
     """A kubeconfig that cannot be used, and why."""
 
 
-def load(kubeconfig: Path, context: str | None) -> tuple[Configuration, dict[str, str]]:
+@dataclass(frozen=True, eq=False)
+class Credentials:
     """The client's configuration, and its files: attributes and paths that exist as long as the process.
 
-    Raises Unusable, for an exec plugin that gives no credential too.
+    asking: held by who reads the configuration, which asking for the token of now changes, and may run the plugin.
+    """
+
+    configuration: Configuration
+    files: Mapping[str, str]
+    asking: threading.RLock = field(default_factory=threading.RLock)
+
+    def token(self) -> Mapping[str, Any]:
+        """What authenticates a request now; an exec plugin is asked again when its token says that it expired."""
+        with self.asking:
+            found = self.configuration.auth_settings()
+            for attribute, path in self.files.items():
+                # The client puts back the names of files that are gone whenever it looks at its credentials.
+                if not os.path.exists(getattr(self.configuration, attribute)):
+                    setattr(self.configuration, attribute, path)
+            return found
+
+
+_shared: dict[str, Credentials] = {}
+_SHARING = threading.Lock()
+
+
+def load(kubeconfig: Path, context: str | None, refused: Credentials | None = None) -> Credentials:
+    """What this kubeconfig gives for a context; `refused`: what it gave before, which the server takes no longer.
+
+    What an exec plugin gave is shared by all who ask, as each run of it may ask a person or a rationed service.
+    Raises Unusable, for a plugin that gives no credential too.
     """
     try:
         cluster, user = _entries(kubeconfig, context)
+    except (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise Unusable(str(error)) from error
+    if not user.get("exec"):
+        return _load(kubeconfig, context, cluster, user)
+    key = repr((kubeconfig, context, cluster, user))
+    with _SHARING:
+        if (known := _shared.get(key)) is None or known is refused:
+            known = _shared[key] = _load(kubeconfig, context, cluster, user)
+        return known
+
+
+def _load(kubeconfig: Path, context: str | None, cluster: dict[str, Any], user: dict[str, Any]) -> Credentials:
+    try:
         with _LOADING, _logged() as words:
             configuration = new_client_from_config(str(kubeconfig), context).configuration
             files = _keep_no_files(configuration)
@@ -43,7 +84,7 @@ def load(kubeconfig: Path, context: str | None) -> tuple[Configuration, dict[str
     if (provider := (user.get("auth-provider") or {}).get("name")) and not _holds_credential(configuration):
         raise Unusable(f"the auth-provider {provider} gave no credential. {_INSTEAD_OF_PROVIDERS}")
     _use_proxy(configuration, cluster.get("proxy-url"))
-    return configuration, files
+    return Credentials(configuration, files)
 
 
 def _keep_no_files(configuration: Configuration) -> dict[str, str]:

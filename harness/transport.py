@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import random
 import re
 import ssl
@@ -27,6 +26,7 @@ from kubernetes.client import ApiClient, Configuration
 
 from harness import credentials
 from harness.clock import ServerClock
+from harness.credentials import Credentials
 from harness.redact import redacted_text
 from harness.waiting import Cancelled, Deadline, pause
 
@@ -147,27 +147,24 @@ class Transport:
         self.cancelled = threading.Event()
         self.clock = ServerClock()
         self._gone: set[str] = set()  # resources, '' for the server as a whole
-        self._client = self._load()
+        self._credentials, self._client = self._load()
 
-    def _load(self) -> ApiClient:
+    def _load(self, refused: Credentials | None = None) -> tuple[Credentials, ApiClient]:
         try:
-            configuration, self._files = credentials.load(self.kubeconfig, self.context)
+            found = credentials.load(self.kubeconfig, self.context, refused)
         except credentials.Unusable as error:
             where = f"{self.kubeconfig}" + (f", context {self.context}" if self.context else "")
             raise KubeconfigError(self.mesh, f"read kubeconfig {where}", str(error)) from error
-        configuration.retries = False
-        configuration.connection_pool_maxsize = 64
-        return ApiClient(configuration)
+        found.configuration.retries = False
+        found.configuration.connection_pool_maxsize = 64
+        with found.asking:
+            return found, ApiClient(found.configuration)
 
     @property
     def configuration(self) -> Configuration:
         """A copy for one stream; its certificate files exist."""
-        found = copy.copy(self._client.configuration)
-        for attribute, path in self._files.items():
-            # The client puts back the names of files that are gone whenever it looks at its credentials.
-            if not os.path.exists(getattr(found, attribute)):
-                setattr(found, attribute, path)
-        return found
+        with self._credentials.asking:
+            return copy.copy(self._credentials.configuration)
 
     @property
     def server(self) -> str:
@@ -177,8 +174,7 @@ class Transport:
     def headers(self) -> dict[str, str]:
         """The authentication headers of now; an exec plugin is asked again when its token says that it expired."""
         found = {"user-agent": "ossm-federation-conformance"}
-        settings: Any = self._client.configuration.auth_settings()
-        for setting in settings.values():
+        for setting in self._credentials.token().values():
             if setting["in"] == "header" and setting["value"]:
                 found[setting["key"].lower()] = setting["value"]
         return found
@@ -352,6 +348,7 @@ class Transport:
         cancelled, renewed, tries = cancelled or self.cancelled, False, 0
         while True:
             tries += 1
+            used = self._credentials
             try:
                 found = attempt()
                 self._gone -= {"", about}
@@ -362,7 +359,7 @@ class Transport:
                 if renewed:
                     raise
                 renewed, wait = True, 0.0
-                self._renew()
+                self._renew(used)
             except ClusterError as error:
                 if deadline.passed or not again(error):
                     if not passes_by(error):
@@ -391,10 +388,10 @@ class Transport:
             connect=self.try_seconds(about, CONNECT_SECONDS), read=read and self.try_seconds(about, read)
         )
 
-    def _renew(self) -> None:
-        fresh = self._load()
+    def _renew(self, refused: Credentials) -> None:
+        fresh = self._load(refused)
         with self._lock:
-            self._client = fresh
+            self._credentials, self._client = fresh
 
     def _send(
         self, method: str, path: str, params: dict[str, str], body: Any, content_type: str, timeout: urllib3.Timeout

@@ -8,6 +8,7 @@ import json
 import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,18 @@ class Plugin:
             }
         }
 
+    @property
+    def _counted(self) -> str:
+        return f"open({str(self.path) + '.runs'!r}, 'a').write('.')\n"
+
+    @property
+    def runs(self) -> int:
+        """How often it ran."""
+        return len(self.path.with_name(self.path.name + ".runs").read_text())
+
     def gives(self, **status: str) -> None:
         answer = {"kind": "ExecCredential", "apiVersion": API_VERSION, "status": status}
-        self.path.write_text(f"print({json.dumps(json.dumps(answer))})\n")
+        self.path.write_text(f"{self._counted}print({json.dumps(json.dumps(answer))})\n")
 
     def fails(self, words: str) -> None:
         self.path.write_text(f"import sys\nsys.exit({words!r})\n")
@@ -189,6 +199,27 @@ def test_an_exec_plugin_is_asked_again_when_its_token_expired(opened, plugin, us
     users.drop("first")
     plugin.gives(token=users.put("second"), **told)
     assert cluster.groups()
+
+
+def test_an_exec_plugin_runs_once_for_all_who_use_a_cluster_and_once_per_refusal(opened, plugin, users):
+    plugin.gives(token=users.put("first"))
+    clusters = [opened(plugin.user) for _ in range(3)]
+    assert [bool(cluster.groups()) for cluster in clusters] == [True] * 3
+    assert plugin.runs == 1
+    users.drop("first")
+    plugin.gives(token=users.put("second"))
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(lambda cluster: bool(cluster.groups()), clusters)) == [True] * 3
+    assert plugin.runs == 2
+
+
+def test_an_exec_plugin_runs_once_when_its_token_expires_under_many_requests(opened, plugin, users):
+    plugin.gives(token=users.put("first"), expirationTimestamp="2020-01-01T00:00:00Z")
+    clusters = [opened(plugin.user) for _ in range(2)]
+    plugin.gives(token=users.put("second"), expirationTimestamp="2999-01-01T00:00:00Z")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda cluster: cluster.groups(), clusters * 3))
+    assert plugin.runs == 2
 
 
 def test_an_exec_plugin_that_fails_when_its_token_expired_is_named(opened, plugin, users):
