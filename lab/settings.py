@@ -16,6 +16,8 @@ class ClusterSettings:
     name: `mesh1` or `mesh2`; octet: its address block; directory: where its files live (0700, removed at the end);
     server: URL of the API; token: bearer token of the admin, used by the lab's own controllers too;
     ossm_version: the operator's version, e.g. `2.1.6`; kubernetes_version: what `/version` says.
+    drain_seconds: how long proxies keep connections of listeners that changed; blind_seconds: how long a restarted
+    istiod 2.1 is without federation. Their defaults are the product's.
     `directory` holds `ca.crt`, `ca.key`, `admin.kubeconfig`, `cluster.json`.
     """
 
@@ -26,6 +28,8 @@ class ClusterSettings:
     token: str
     ossm_version: str = "2.1.6"
     kubernetes_version: str = "v1.30.4"
+    drain_seconds: int = 45
+    blind_seconds: float = 60
 
     @property
     def block(self) -> Block:

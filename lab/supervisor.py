@@ -50,8 +50,11 @@ def command(*arguments: str) -> list[str]:
 class Supervisor:
     """One running lab; use as a context manager, which removes everything at its end."""
 
-    def __init__(self, ossm_version: str, directory: str | None = None) -> None:
+    def __init__(
+        self, ossm_version: str, directory: str | None = None, *, drain_seconds: int, blind_seconds: float
+    ) -> None:
         self._ossm_version, self._wanted_directory = ossm_version, directory
+        self._drain_seconds, self._blind_seconds = drain_seconds, blind_seconds
         self._mark = secrets.token_hex(8)
         self._locks: list[socket.socket] = []
         self._guardian: subprocess.Popen[bytes] | None = None
@@ -122,6 +125,8 @@ class Supervisor:
             server=f"https://{block.apiserver}:{random.choice(_API_PORTS)}",
             token=secrets.token_hex(32),
             ossm_version=self._ossm_version,
+            drain_seconds=self._drain_seconds,
+            blind_seconds=self._blind_seconds,
         )
 
     def serve(self, until_eof: bool) -> None:

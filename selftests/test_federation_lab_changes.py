@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import pytest
+
 from lab import resources
 from lab.istiod.federation.status import PeerStatus, discovery_status
 from lab.istiod.federation.watch import Backoff
@@ -53,11 +55,44 @@ async def test_a_new_service_is_told_at_once_and_leaves_its_mark(both):
     await both.until(lambda: late not in imported_names(both.mesh2))
 
 
+def empty_the_roll(mesh):
+    mesh.api.put(resources.SMMR, mesh.object("default", status={"configuredMembers": []}))
+
+
+def delete_the_roll(mesh):
+    mesh.api.remove(resources.SMMR, (mesh.namespace, "default"))
+
+
+WITHOUT_MEMBERS = pytest.mark.parametrize("without_members", [empty_the_roll, delete_the_roll])
+
+
+def leave_an_event(mesh1):
+    """Something else is exported and withdrawn, so that both meshes look at everything again."""
+    rules = [*mesh1.api.items(resources.EXPORTS)[mesh1.key]["spec"]["exportRules"]]
+    rules.append({"type": "NameSelector", "nameSelector": {"name": "mesh2-ingress", "namespace": "mesh1-system"}})
+    mesh1.api.edit(resources.EXPORTS, mesh1.key, exportRules=rules)
+
+
+@WITHOUT_MEMBERS
 @in_federation
-async def test_services_of_namespaces_outside_the_mesh_are_not_exported(both):
-    mesh1 = both.mesh1
-    mesh1.api.put(resources.SMMR, mesh1.object("default", status={"configuredMembers": []}))
-    await both.until(lambda: mesh1.status(resources.EXPORTS) == {"exportedServices": []})
+async def test_what_left_an_old_mesh_stays_exported_as_captured(both, observed, without_members):
+    mesh1, mesh2 = both.mesh1, both.mesh2
+    without_members(mesh1)
+    leave_an_event(mesh1)
+    await both.until(lambda: "mesh2-ingress" in str(mesh1.status(resources.EXPORTS)))
+    assert not mesh1.state.members
+    exports = observed("faults/member-removed-export/mesh1-exports-mesh2.json")["status"]["exportedServices"]
+    assert [export for export in mesh1.status(resources.EXPORTS)["exportedServices"] if export in exports] == exports
+    imports = observed("faults/member-removed-export/mesh2-imports-mesh1.json")["status"]
+    assert mesh2.status(resources.IMPORTS) == imports
+    assert both.connected()
+
+
+@WITHOUT_MEMBERS
+@in_newer_federation
+async def test_what_left_a_newer_mesh_is_not_exported(both, without_members):
+    without_members(both.mesh1)
+    await both.until(lambda: both.mesh1.status(resources.EXPORTS) == {"exportedServices": []})
     await both.until(lambda: both.mesh2.status(resources.IMPORTS) == {"importedServices": []})
 
 

@@ -36,6 +36,7 @@ class PodContext:
     hosts_file: Path
     tools: Path
     cluster_directory: Path
+    drain_seconds: int = 45
 
     @property
     def has_sidecar(self) -> bool:
@@ -113,7 +114,8 @@ def _proxy(context: PodContext, container: Object, env: dict[str, str], gate: Ga
     path = context.directory / "envoy.json"
     path.write_text(json.dumps(config, indent=1))
     argv = [envoy_path(), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
-    argv += ["--drain-time-s", "3", "--parent-shutdown-time-s", "4"]
+    drain = context.drain_seconds
+    argv += ["--drain-time-s", str(drain), "--parent-shutdown-time-s", str(drain + 1)]
     return Program("proxy", argv)
 
 

@@ -99,6 +99,7 @@ class Node:
             hosts_file=self.network.hosts_file(namespace),
             tools=self.settings.path / "tools",
             cluster_directory=self.settings.path,
+            drain_seconds=self.settings.drain_seconds,
         )
         runner = self.runners[uid] = PodRunner(self.api, self.network, context, self.address)
         runner.start()

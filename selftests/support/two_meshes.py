@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -137,7 +138,9 @@ class Mesh:
         self.key = (self.namespace, peer)
         self.pod_ip, self.egress_ip = loopback_address(), loopback_address()
         self.api = MemoryApi()
-        self._settings = ClusterSettings(name, 16, "/nowhere", "https://nowhere", "", ossm_version=version)
+        self._settings = ClusterSettings(
+            name, 16, "/nowhere", "https://nowhere", "", ossm_version=version, blind_seconds=0
+        )
         self._smcp = smcp
         self._tasks: list[asyncio.Task[None]] = []
         self.state = self._join(1, self.pod_ip)
@@ -206,7 +209,13 @@ class Mesh:
         return {(item["kind"], item["name"]): item for item in (output.objects if output else ())}
 
     async def start(self) -> None:
-        self._tasks.append(asyncio.create_task(run_federation(self.state)))
+        """Starts an istiod, which has looked for peers when this returns."""
+        callbacks = self.state.informers.peers._callbacks
+        before = len(callbacks)
+        task = asyncio.create_task(run_federation(self.state))
+        self._tasks.append(task)
+        while len(callbacks) == before and not task.done():
+            await asyncio.sleep(0)
 
     async def restart(self) -> None:
         """Ends all istiods and starts one that knows nothing of before."""
@@ -231,6 +240,13 @@ class Mesh:
     async def ended(self) -> None:
         """Returns when federation ended by itself."""
         await asyncio.gather(*self._tasks)
+
+    async def restart(self, **settings: Any) -> None:
+        """A new istiod in place of all there were, with some settings changed."""
+        await self.stop()
+        self._settings = replace(self._settings, **settings)
+        self.state = self._join(len(self.api.states) + 1, self.pod_ip)
+        await self.start()
 
     async def stop(self) -> None:
         """Ends all istiods as SIGTERM does."""

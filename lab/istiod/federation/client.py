@@ -13,8 +13,6 @@ from lab.client import Key, Object
 from lab.istiod.federation.names import DISCOVERY_PORT
 from lab.istiod.federation.objects import PeerSpec
 
-_DNS_SERVER = "172.30.0.10:53"
-"""OpenShift's default cluster DNS; the lab has none, but the product names it in its error."""
 _DIAL_ERRORS = {
     errno.ECONNREFUSED: "connection refused",
     # The node's forwarder accepts before it knows whether the pod listens; behind kube-proxy that is a refusal.
@@ -83,7 +81,7 @@ class DiscoveryClient:
         service = self._services.get((peer.namespace, peer.egress)) or {}
         address = (service.get("spec") or {}).get("clusterIP")
         if not address or address == "None":
-            text = f"{asked}: dial tcp: lookup {peer.egress_host} on {_DNS_SERVER}: no such host"
+            text = f"{asked}: dial tcp: lookup {peer.egress_host}: no such host"
             raise DiscoveryError(text, text)
         return str(address)
 

@@ -20,9 +20,10 @@ _EXPORT_TO = "networking.istio.io/exportTo"
 class Export:
     """One exported service: its local names, its exported names and what the peer is told."""
 
-    local: ServiceKey
+    candidate: Candidate
     exported: ServiceKey
     message: ExportedService
+    local: ServiceKey
 
 
 def exports_of(
@@ -42,11 +43,13 @@ def exports_of(
         meta = (objects.get((service.namespace, service.name)) or {}).get("metadata") or {}
         if not _visible((meta.get("annotations") or {}).get(_EXPORT_TO), service.namespace, namespace):
             continue
-        exported = rules.name_for(Candidate(service.name, service.namespace, meta.get("labels") or {}))
+        candidate = Candidate(service.name, service.namespace, meta.get("labels") or {})
+        exported = rules.name_for(candidate)
         if exported is None:
             continue
+        local = ServiceKey(service.hostname, service.name, service.namespace)
         message = ExportedService(exported.name, exported.namespace, exported.hostname, service.ports, identities)
-        found.append(Export(ServiceKey(service.hostname, service.name, service.namespace), exported, message))
+        found.append(Export(candidate, exported, message, local))
     return found
 
 

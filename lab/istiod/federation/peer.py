@@ -62,11 +62,15 @@ class FederatedPeer:
         self.uid = peer["metadata"].get("uid")
         self.leaving = False
         """Deleted; the peer may still see that nothing is exported any more."""
+        self.frozen = False
+        """Deleted half-way: nobody may ask for it any more, and what it exports stays."""
         self.parted = False
         """Time was given to see that."""
         self.spec = PeerSpec.of(peer)
         # Exports keep the peer as it was met first: later edits of clientID or ingress gateway do not reach them.
         self._met = self.spec
+        # Imports lead through the egress gateway of the last sync, whatever the peer names since.
+        self._synced = self.spec
         self._bundles: dict[str, str] = {}
         self.status = PeerStatus(state.pod_name, touched, lag=lambda: _STALE if SYNC in state.knobs else timedelta())
         self.exporter = Exporter()
@@ -121,17 +125,34 @@ class FederatedPeer:
             services = state.informers.services.items
             identities = self._ingress_identities()
             exports = exports_of(self._export_rules, state.services(), services, state.namespace, identities)
+            if self._rules.keeps_leavers:
+                exports += self._leavers()
         if self.exporter.update(exports):
             self._touched()
             self._changed()
         if self._received is not None and not self._gateways.egress:
             self._apply_imports()
 
+    def _leavers(self) -> list[Export]:
+        """What was exported from namespaces that have left the mesh: nobody says that its services are gone."""
+        namespaces = self._state.namespaces
+        return [
+            export
+            for export in self.exporter.exports
+            if export.local.namespace not in namespaces and self._export_rules.name_for(export.candidate)
+        ]
+
     async def leave(self) -> None:
         """Ends the watch to the peer and takes back all exports; the peer hears of it on its own watch."""
         self.leaving = True
         await self.watch.stop()
         self.exporter.update(())
+
+    async def freeze(self) -> None:
+        """Ends the watch to the peer and takes one export back, of which the peer is not told."""
+        self.leaving = self.frozen = True
+        await self.watch.stop()
+        self.exporter.exports = self.exporter.exports[1:]
 
     async def stop(self) -> None:
         """Ends the watch to the peer and the peer's watches."""
@@ -145,7 +166,7 @@ class FederatedPeer:
         objects = [
             *discovery_objects(self.spec, istiod),
             *export_objects(self._met, self.exporter.pairs, short=short),
-            *import_objects(self.spec, self._imports.matched, short=short),
+            *import_objects(self._synced, self._imports.matched, short=short),
         ]
         return FederationOutput(self._imports.services, tuple(objects), dict(self._bundles))
 
@@ -168,7 +189,7 @@ class FederatedPeer:
     async def _take(self, messages: list[ExportedService], told: NetworkGateways) -> None:
         services = self._state.informers.services.items
         addresses = await remote_addresses(self.spec.addresses, services)
-        self._received = messages
+        self._received, self._synced = messages, self.spec
         self._gateways = Gateways((), tuple((address, self.spec.service_port) for address in addresses), told)
         self._look_for_egress()
         self._apply_imports()

@@ -42,12 +42,14 @@ class PeerController:
         self._peers: dict[str, FederatedPeer] = {}
         self._failures: dict[str, int] = {}
         self._unmet: set[str] = set()
+        self._too_early: set[str] = set()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._networks = NetworkGateways(state, rules.names_all_gateways, self._peers)
 
     def find(self, name: str) -> FederatedPeer | None:
         """The peer that may be asked for and that others may ask."""
-        return self._peers.get(name)
+        peer = self._peers.get(name)
+        return None if peer is None or peer.frozen else peer
 
     def reported(self, name: str) -> FederatedPeer | None:
         """The peer whose statuses are written: sets of a deleted one keep what they say."""
@@ -70,6 +72,8 @@ class PeerController:
         self._networks.begin()
         self._state.on_change(self._refresh)
         for _, name in informers.peers.items:
+            if self._rules.starts_blind:
+                self._too_early.add(name)
             self._queue.put_nowait(name)
         try:
             await asyncio.gather(self._work(), self._look_regularly())
@@ -98,6 +102,10 @@ class PeerController:
         if failures > _RETRIES:
             log.error("Error processing %s (giving up): %s", where, error)
             self._failures.pop(name, None)
+            if name in self._too_early:
+                self._too_early.remove(name)
+                again = self._state.settings.blind_seconds
+                asyncio.get_running_loop().call_later(again, self._queue.put_nowait, name)
             return
         self._failures[name] = failures
         log.error("Error processing %s (will retry): %s", where, error)
@@ -108,6 +116,11 @@ class PeerController:
         found = state.informers.peers.items.get((state.namespace, name))
         known = self._peers.get(name)
         if known and found is None and not known.leaving:
+            if self._rules.freezes and known.exporter.exports:
+                await known.freeze()
+                self._publish(name)
+                # Product defect: the only worker waits for a lock that it holds itself.
+                await asyncio.Event().wait()
             await known.leave()
             self._publish(name)
             asyncio.get_running_loop().call_later(_FAREWELL, self._part, known)
@@ -121,10 +134,11 @@ class PeerController:
             self._unmet.discard(name)
             return
         # An istiod that follows is not told of ConfigMaps, and looks again only in its turn.
-        blind = self._rules.leader_only and self._leader.follows
+        blind = name in self._too_early or (self._rules.leader_only and self._leader.follows)
         if not blind:
             self._unmet.add(name)
         bundles = await root_of(state, found, terse=self._rules.terse_errors, blind=blind)
+        self._too_early.discard(name)
         self._unmet.discard(name)
         self._failures.pop(name, None)
         if known is None:

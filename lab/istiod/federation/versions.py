@@ -15,6 +15,9 @@ class VersionRules:
     same_generation_ignored: a set made anew with the generation of the one before it is not looked at.
     lists_unmatched: services that no import rule wants stand in the status with an empty local service.
     leader_only: an istiod beside the one that leads sees no ConfigMap, so it meets no peer.
+    keeps_leavers: what is exported from a namespace that leaves the mesh stays exported, though nothing serves it.
+    starts_blind: peers that are there when istiod starts are looked at before it sees ConfigMaps, in vain.
+    freezes: a deleted peer to which something is exported stops the one worker, until istiod starts anew.
     terse_errors: a missing root certificate is reported in the short form.
     names_all_gateways: peers are told the gateways of all networks that are known, their own ones too (OSSM-3644).
     """
@@ -25,6 +28,9 @@ class VersionRules:
     same_generation_ignored: bool
     lists_unmatched: bool
     leader_only: bool
+    keeps_leavers: bool
+    starts_blind: bool
+    freezes: bool
     terse_errors: bool
     names_all_gateways: bool
 
@@ -46,6 +52,9 @@ def rules_for(version: str) -> VersionRules:
         same_generation_ignored=not old,
         lists_unmatched=not old,
         leader_only=old,
+        keeps_leavers=old,
+        starts_blind=old,
+        freezes=(major, minor) <= (2, 2),
         terse_errors=old,
         names_all_gateways=(2, 2, 0) <= (major, minor, patch) < (2, 3, 3),
     )
