@@ -230,6 +230,21 @@ async def test_newer_versions_show_what_no_rule_wants(both):
     await both.until(lambda: mesh2.status(resources.IMPORTS)["importedServices"][1:] == [empty])
 
 
+@in_newer_federation
+async def test_newer_versions_go_on_showing_what_no_rule_wanted_once_it_is_withdrawn(both):
+    mesh1, mesh2 = both.mesh1, both.mesh2
+    rules = [*mesh1.api.items(resources.EXPORTS)[mesh1.key]["spec"]["exportRules"]]
+    unwanted = {"name": "details", "namespace": BOOKINFO, "alias": {"namespace": "elsewhere"}}
+    mesh1.api.edit(
+        resources.EXPORTS, mesh1.key, exportRules=[*rules, {"type": "NameSelector", "nameSelector": unwanted}]
+    )
+    await both.until(lambda: "details.elsewhere.svc.mesh2-exports.local" in imported_names(mesh2))
+    listed = mesh2.status(resources.IMPORTS)
+    mesh1.api.edit(resources.EXPORTS, mesh1.key, exportRules=rules[1:])
+    await both.until(lambda: len(imported_names(mesh2)) == 2)
+    assert mesh2.status(resources.IMPORTS)["importedServices"][0] == listed["importedServices"][0]
+
+
 def make_the_peer_anew_before_it_is_written(mesh):
     """Another peer takes its place between the old one's change and the look at what is to be written."""
     find, anew = mesh.api.find, copy.deepcopy(mesh.api.items(resources.PEER)[mesh.key])

@@ -15,7 +15,7 @@ from lab.istiod.federation.messages import ExportedService
 from lab.istiod.federation.messages import Gateways as NetworkGateways
 from lab.istiod.federation.names import LOCAL_SUFFIX
 from lab.istiod.federation.objects import PeerSpec, discovery_objects, export_objects, import_objects
-from lab.istiod.federation.rules import ExportRules, ImportRules, locality_labels
+from lab.istiod.federation.rules import ExportRules, ImportRules, ServiceKey, locality_labels
 from lab.istiod.federation.status import Object, PeerStatus, exported_services, imported_services
 from lab.istiod.federation.versions import VersionRules
 from lab.istiod.federation.watch import PeerWatch
@@ -82,6 +82,7 @@ class FederatedPeer:
         self._received: list[ExportedService] | None = None
         self._gateways = Gateways()
         self._imports = Imports()
+        self._unwanted: set[ServiceKey] = set()
         self._complaint = ""
         self.watch = PeerWatch(
             self.spec, client, self.status, self._take, rules.resync, lambda: SYNC not in state.knobs
@@ -178,8 +179,11 @@ class FederatedPeer:
         """`importedServices` of the ImportedServiceSet's status; None before the first list came."""
         if self._received is None:
             return None
-        pairs = self._imports.pairs if self._rules.lists_unmatched else self._imports.matched
-        return imported_services(pairs)
+        if not self._rules.lists_unmatched:
+            return imported_services(self._imports.matched)
+        # What no rule wants is never taken off the list, though the peer withdraws it.
+        gone = self._unwanted - {exported for exported, _ in self._imports.pairs}
+        return imported_services([*self._imports.pairs, *((exported, ServiceKey()) for exported in gone)])
 
     @property
     def network_gateways(self) -> NetworkGateways:
@@ -207,6 +211,8 @@ class FederatedPeer:
         imports = imports_of(self.spec, messages, self._import_rules, self._gateways, self._locality)
         if imports != self._imports:
             self._imports = imports
+            self._unwanted |= {exported for exported, local in imports.pairs if not local.hostname}
+            self._unwanted -= {exported for exported, local in imports.pairs if local.hostname}
             self._changed()
         self._touched()
 
