@@ -159,14 +159,17 @@ def endpoints_of(clusters: Json) -> dict[str, tuple[Endpoint, ...]]:
     }
 
 
-def connections_of(clusters: Json) -> dict[str, int]:
-    """Connections that are open to all endpoints of a cluster, from the answer of `/clusters?format=json`."""
+def connections_of(clusters: Json, counter: str = "cx_active") -> dict[str, int]:
+    """Connections to all endpoints that a cluster has now, from the answer of `/clusters?format=json`.
+
+    counter: `cx_active` for those that are open, `cx_total` for all that were made.
+    """
     return {
         cluster["name"]: sum(
             int(stat.get("value", 0))
             for host in cluster.get("host_statuses", [])
             for stat in host.get("stats", [])
-            if stat.get("name") == "cx_active"
+            if stat.get("name") == counter
         )
         for cluster in clusters.get("cluster_statuses", [])
     }
@@ -260,9 +263,9 @@ class Proxy:
         """Endpoints per cluster, with their health."""
         return endpoints_of(json.loads(self.request("GET", "clusters?format=json")))
 
-    def connections(self) -> dict[str, int]:
-        """Connections that the proxy has open now, by cluster."""
-        return connections_of(json.loads(self.request("GET", "clusters?format=json")))
+    def connections(self, counter: str = "cx_active") -> dict[str, int]:
+        """Connections that the proxy has open now, by cluster; or has made (`cx_total`)."""
+        return connections_of(json.loads(self.request("GET", "clusters?format=json")), counter)
 
     def identities(self) -> set[str]:
         """Who the proxy can prove to be now, `<trust domain>/ns/<namespace>/sa/<service account>`."""

@@ -7,6 +7,8 @@ gateways, so whatever stops traffic to mesh1 also fails requests that stay in me
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lab.faults import CATALOGUE
 from mutants.verdict import Expected
 
@@ -26,7 +28,34 @@ _NO_METRICS = "the control planes have no Prometheus, so nothing but the log tel
 
 _API_FAULTS = tuple(name for name in CATALOGUE if name.startswith("api-"))
 
-EXPECTED: dict[str, Expected] = {
+# What the walk along the chain says is asserted too: in general, and of these links by contracts of their own.
+_WALK = "FED-014"
+_OWN_CONTRACT = {
+    **dict.fromkeys(("wrong-client-id", "client-id-missing"), "FED-011"),
+    **dict.fromkeys(("wrong-discovery-port", "wrong-service-port"), "FED-012"),
+    **dict.fromkeys(("address-unreachable", "address-unresolvable", "address-missing"), "FED-012"),
+    "foreign-gateway-announced": "FED-013",
+}
+# A peer, a gateway or an answer that is not there leaves some of them unknown, which is no success either.
+_PERHAPS_UNKNOWN = ("FED-011", "FED-012", "FED-013")
+# Only a measured split shows it, and that comes after the walk.
+_MEASURED = "not-independent"
+
+
+def _walked(expected: Expected) -> Expected:
+    """The same with what the walk adds to it."""
+    named = [cause for cause in expected.causes if cause]
+    if not expected.must:
+        return replace(expected, may=(*expected.may, *((_WALK, *_PERHAPS_UNKNOWN) if named else ())))
+    if not named or _MEASURED in named:
+        return expected
+    own = [f"{_OWN_CONTRACT[cause]}[{expected.side}]" for cause in named[:1] if cause in _OWN_CONTRACT]
+    blind = any(entry.startswith(("FED-007", "INSTALL-004")) for entry in expected.must)
+    may = (*expected.may, *(_PERHAPS_UNKNOWN if blind else ()))
+    return replace(expected, must=(*expected.must, *own, _WALK), may=may)
+
+
+_TOLD: dict[str, Expected] = {
     "wrong-trust-domain-import": Expected(
         ("INSTALL-012[mesh1]", *_BOTH_BLIND, *_TRAFFIC), ("wrong-trust-domain",), "mesh2"
     ),
@@ -195,6 +224,8 @@ EXPECTED: dict[str, Expected] = {
         for name in _API_FAULTS
     },
 }
+
+EXPECTED = {name: _walked(expected) for name, expected in _TOLD.items()}
 
 # One of each kind: trust, discovery, exports, traffic, an API that fails.
 QUICK = ("wrong-clientid-export", "root-foreign-import", "import-rule-nomatch", "wrong-service-port-import", "api-all")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from harness.dataplane import ImportedEndpoints, requests_received, server_name
-from harness.discovery import DiscoveryAnswer, route_headers
+from harness.discovery import Announced, DiscoveryAnswer, discovery_route
 from harness.envoy import Endpoint
+from harness.forwarded import Answer
 from harness.mesh import MESH2, Federation, IngressAddress, Mesh
 from harness.peering import (
     remote_problems,
@@ -209,17 +210,25 @@ def test_imported_endpoints_are_the_egress_gateway_and_healthy(found, problem):
 def test_the_headers_of_the_captured_egress_route_are_found(observed):
     routes = observed("healthy/envoy/mesh2-mesh1-egress.json")["routes"]
     dump = {"configs": [{"route_config": route} for route in routes]}
-    headers = route_headers(dump)
+    headers, cluster = discovery_route(dump)
+    assert cluster.startswith("outbound|8188|federation-discovery-mesh1-egress|")
     assert headers["discovery-service"] == "discovery.mesh2-system.svc.mesh1.local"
     assert headers["remote"].isdigit()
-    assert route_headers({"configs": []}) == {}
+    assert discovery_route({"configs": []}) is None
 
 
 def test_headers_written_as_newer_proxies_do_are_found_too():
     names = {"discovery-service": "discovery.a", "remote": "1"}
     match = {"headers": [{"name": name, "string_match": {"exact": text}} for name, text in names.items()]}
     dump = {"configs": [{"route_config": {"virtual_hosts": [{"routes": [{"match": match}]}]}}]}
-    assert route_headers(dump) == names
+    assert discovery_route(dump) == (names, "")
+
+
+def test_an_announced_gateway_is_foreign_unless_it_is_a_way_in_to_who_announces_it():
+    announced = '{"networkGatewayEndpoints": [{"port": 15443, "hostname": "10.200.0.12"}], "services": []}'
+    answer = DiscoveryAnswer.of(Answer(200, announced))
+    assert answer.foreign([Announced("10.200.0.11", 15443)]) == [Announced("10.200.0.12", 15443)]
+    assert answer.foreign([Announced("10.200.0.12", 15443)]) == []
 
 
 def test_the_server_names_are_those_of_the_captured_connections(observed):

@@ -74,3 +74,28 @@ def test_no_request_reaches_productpage_of_mesh1(productpage, productpage_reques
     mesh1_after, mesh2_after = productpage_requests()
     assert mesh2_after > mesh2_before, "mesh2's productpage counted no request either: the counters prove nothing"
     assert mesh1_after == mesh1_before, f"mesh1's productpage received {mesh1_after - mesh1_before} requests"
+
+
+@pytest.mark.requirement("FED-011")
+def test_each_peer_admits_the_identity_that_the_egress_gateway_of_the_other_mesh_holds(walk, mesh):
+    client_id = walk.link("clientID", mesh.name)
+    assert client_id.state == "ok", client_id
+
+
+@pytest.mark.requirement("FED-012")
+def test_each_peer_looks_for_the_other_mesh_where_its_ingress_is(walk, mesh, subtests):
+    for what in ("addresses", "discovery port", "service port"):
+        with subtests.test(what):
+            place = walk.link(what, mesh.name)
+            assert place.state == "ok", place
+
+
+@pytest.mark.requirement("FED-013")
+def test_discovery_announces_no_gateway_but_the_own_ingress(walk, mesh):
+    gateways = walk.link("announced gateways", mesh.name)
+    assert gateways.state == "ok", gateways
+
+
+@pytest.mark.requirement("FED-014")
+def test_the_walk_along_the_whole_chain_finds_nothing_broken(walk):
+    assert walk.state == "ok", "\n".join(map(str, walk.broken or walk.unseen))

@@ -26,6 +26,7 @@ class Link:
 
     side: where it was looked at, `mesh1`, `mesh2` or `both`; a broken link's side is where it is to be put right.
     cause: an id of `harness.diagnosis.causes.CAUSES` for a broken link, else ''.
+    seen_in: where it was looked at, whatever its side.
     follows: names of links any of which, where it is broken, is why this one could not be looked at.
     """
 
@@ -38,6 +39,7 @@ class Link:
     sentence: str = ""
     remedy: str = ""
     follows: tuple[str, ...] = ()
+    seen_in: str = ""
 
     def __str__(self) -> str:
         return f"{self.state:7}  {self.side:5}  {self.name}: {self.seen}"
@@ -79,6 +81,23 @@ class Diagnosis:
         return next((link for link in self.links if link.state is State.BROKEN), None)
 
     @property
+    def broken(self) -> list[Link]:
+        """All broken links, in the order of the chain."""
+        return [link for link in self.links if link.state is State.BROKEN]
+
+    @property
+    def unseen(self) -> list[Link]:
+        """Links that could not be looked at."""
+        return [link for link in self.links if link.state is State.UNKNOWN]
+
+    def link(self, name: str, mesh: str) -> Link:
+        """The link of this name that was looked at in a mesh; raises KeyError where the chain has none."""
+        found = [link for link in self.links if (link.name, link.seen_in) == (name, mesh)]
+        if not found:
+            raise KeyError(f"{name} of {mesh}")
+        return found[0]
+
+    @property
     def cause(self) -> str:
         return self.first_broken.cause if self.first_broken else ""
 
@@ -111,8 +130,8 @@ class Diagnosis:
             lines = [f"cause: {broken.sentence} [{broken.cause}]", f"side: {broken.side}", f"remedy: {broken.remedy}"]
             return [*lines, *_doubts(unknown, "before it on the path, not looked at: ")]
         if self.state is State.UNKNOWN:
-            unknown = [link for link in self.links if link.state is State.UNKNOWN]
-            return ["cause: nothing broken was seen, but not everything could be seen", *_doubts(unknown, "not seen: ")]
+            told = "cause: nothing broken was seen, but not everything could be seen"
+            return [told, *_doubts(self.unseen, "not seen: ")]
         return ["cause: none, every link of the chain is in order now"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,7 +149,7 @@ class Diagnosis:
 
 def _plain(link: Link) -> dict[str, Any]:
     plain = {**asdict(link), "state": str(link.state)}
-    del plain["follows"]  # it only says how to read the others
+    del plain["follows"], plain["seen_in"]  # they only say how to read the others
     return plain
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from harness.diagnosis.facts import Facts, MeshFacts
+from harness.discovery import SERVICES_PATH, WATCH_PATH, DiscoveryAnswer, ask_through
 from harness.entry import productpage_entry
 from harness.envoy import AccessLine, Endpoint, Json, Proxy, access_log_paths, parse_access_line
 from harness.peering import CLUSTER_DOMAIN
@@ -51,6 +52,7 @@ class PathLook:
             for mesh, direction in ((facts.mesh1, "ingress"), (mesh2, "egress"))
         }
         self._identities = {mesh.names.name: pool.submit(self._identities_of, mesh) for mesh in facts.meshes}
+        self._discovery = {mesh.names.name: pool.submit(self._ask_from, mesh) for mesh in facts.meshes}
         self._probes = pool.submit(self._send)
         self._lines: dict[str, Future[list[AccessLine]]] = {
             "reviews": pool.submit(self._read_reviews),
@@ -83,6 +85,9 @@ class PathLook:
 
     def _identities_of(self, mesh: MeshFacts) -> set[str]:
         return self._of_gateway(mesh, "egress", Proxy.identities)
+
+    def _ask_from(self, mesh: MeshFacts) -> DiscoveryAnswer:
+        return self._of_gateway(mesh, "egress", lambda proxy: ask_through(proxy, mesh.names, mesh.gateway("egress")))
 
     def _gateway_logs_of(self, mesh: MeshFacts, direction: str) -> set[str]:
         return self._of_gateway(mesh, direction, lambda proxy: access_log_paths(proxy.config_dump("dynamic_listeners")))
@@ -121,6 +126,10 @@ class PathLook:
     def egress_identities(self, mesh: MeshFacts) -> set[str]:
         """Who the egress gateway of a mesh can prove to be, by the certificates it holds."""
         return self._identities[mesh.names.name].result()
+
+    def discovery_answer(self, mesh: MeshFacts) -> DiscoveryAnswer:
+        """What a mesh answers when its peer asks for its services, by the peer's egress gateway."""
+        return self._discovery[self.facts.other(mesh).names.name].result()
 
     # What was sent, and logged
 
@@ -206,7 +215,8 @@ class PathLook:
 
     def discovery_lines(self, mesh: MeshFacts, direction: str = "egress") -> list[AccessLine]:
         """Discovery requests that left a mesh in the last minutes, or came in by its `ingress`, oldest first."""
-        lines = [line for line in self._lines[f"{direction} {mesh.names.name}"].result() if line.is_http]
+        read = self._lines[f"{direction} {mesh.names.name}"].result()
+        lines = [line for line in read if line.path.startswith((SERVICES_PATH, WATCH_PATH))]
         return sorted(lines, key=lambda line: line.start_time)
 
     def _after_sending(self) -> int:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.cluster import Cluster
@@ -67,11 +67,18 @@ def diagnose(clusters: Mapping[str, Cluster], hints: Hints | None = None, patien
         pool = stack.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="diagnosis"))
         facts = read_facts(own, pool, patience)
         path = PathLook(facts, pool)
-        links = tuple(pool.map(_taken, _chain(facts, path, hints or Hints())))
+        steps = _chain(facts, path, hints or Hints())
+        links = tuple(
+            replace(link, seen_in=step.side) for step, link in zip(steps, pool.map(_taken, steps), strict=True)
+        )
     return Diagnosis(links, time.monotonic() - begin)
 
 
 def _taken(step: _Step) -> Link:
+    return replace(_looked(step), seen_in=step.side)
+
+
+def _looked(step: _Step) -> Link:
     """A link, whatever happens: what cannot be looked at is unknown, and never ok."""
     try:
         return step.look()
@@ -100,7 +107,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         *each("network view", installed.network_view),
         *both("addresses", addresses.addresses),
         *both("discovery port", partial(addresses.port, number=DISCOVERY_PORT)),
-        _Step("service port", "mesh2", partial(addresses.port, facts, mesh2, SERVICE_PORT)),
+        *both("service port", partial(addresses.port, number=SERVICE_PORT)),
         *each("own root", trust.own_root),
         *both("root of the peer", trust.held_root),
         _Step("trust domains", "both", partial(trust.trust_domains, facts)),
@@ -108,6 +115,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         *both("clientID", partial(identities.client_id, path=path)),
         *both("chain shown", trust.shown_chain),
         *each("watch", partial(watches.watch, path=path)),
+        *both("announced gateways", partial(identities.announced, path=path)),
         _Step("exports", "mesh1", partial(sets.exports, facts)),
         _Step("imports", "mesh2", partial(sets.imports, facts)),
         *each("generated routes", generated.routes),

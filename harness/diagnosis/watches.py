@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from harness import kinds
 from harness.diagnosis.facts import Facts, MeshFacts
 from harness.diagnosis.hops import answered, discovery_stop
-from harness.diagnosis.identities import client_id
-from harness.diagnosis.model import Link, Look, State
+from harness.diagnosis.identities import admits
+from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import PathLook
 from harness.diagnosis.policies import denied_by, network_policies
 from harness.diagnosis.stops import Stop, denial
@@ -102,7 +102,7 @@ def _about_client_id(facts: Facts, mesh: MeshFacts, path: PathLook) -> dict[str,
     """What a 403 of `mesh` has to do with its clientID, and what follows."""
     policies = f"See the AuthorizationPolicies at {mesh.names.name}'s federation ingress"
     try:
-        fits = client_id(facts, mesh, path).state is State.OK
+        fits = admits(facts, mesh, path)
     except ClusterError:
         return {"admitted": "; its clientID could not be looked at", "remedy": f"{policies}, and the clientID"}
     if fits:

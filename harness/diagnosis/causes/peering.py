@@ -47,6 +47,13 @@ CAUSES: dict[str, Cause] = {
         "The federation ingress of {mesh} shows a certificate that {peer} does not accept: {detail}.",
         "Restart {mesh}'s gateways so that they get certificates of the present authority, or copy its root again.",
     ),
+    # Gateways that discovery announces
+    "foreign-gateway-announced": Cause(
+        "{mesh} tells {peer} to find its services at {seen} too, which is no federation ingress of {mesh}: a share of "
+        "{peer}'s new connections goes there, where nobody serves them, while all statuses are perfect.",
+        "Update {mesh} to OSSM 2.3.3 or later (OSSM-3644). On 2.2 it holds until the next new Service to stop the "
+        "istiods of all meshes together, since they tell each other: {stop}; when all their pods are gone: {start}.",
+    ),
     # Watches
     "peer-not-processed": Cause(
         "istiod of {mesh} has not taken up ServiceMeshPeer {name}: it has no status.",
