@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from harness.addresses import netloc
@@ -14,6 +15,9 @@ from harness.transport import ClusterError
 from harness.trust import Refusal, answers_plaintext, refusal, spiffe_id
 
 APP_PORT = 9080
+_COUNTED = "inbound.*rq_total"
+_BY_LISTENER = re.compile(r"^http\.inbound_[^:]*\.downstream_rq_total: (\d+)$", re.MULTILINE)
+_BY_CLUSTER = re.compile(r"^cluster\.inbound\|[^:]*\.upstream_rq_total: (\d+)$", re.MULTILINE)
 
 
 def app_proxies(mesh: Mesh, selector: str) -> list[Proxy]:
@@ -61,18 +65,41 @@ def imported_endpoints(mesh: Mesh, service: str) -> ImportedEndpoints:
 
 
 def requests_received(mesh: Mesh, app: str) -> int:
-    """Requests that the sidecars of an application passed on to it since they started (Envoy's counters)."""
-    return sum(_received(proxy) for proxy in app_proxies(mesh, f"app={app}"))
+    """Requests that the sidecars of an application received since they started (Envoy's counters).
+
+    Raises ClusterError where one of them has no counter: then nobody knows.
+    """
+    return sum(_received(mesh, proxy) for proxy in app_proxies(mesh, f"app={app}"))
 
 
-def _received(proxy: Proxy) -> int:
-    statuses = json.loads(proxy.request("GET", "clusters?format=json")).get("cluster_statuses", [])
+def _received(mesh: Mesh, proxy: Proxy) -> int:
+    """By counters of listeners or clusters; by those of hosts only where the proxy's bootstrap leaves these out.
+
+    Hosts of ORIGINAL_DST clusters (2.2 and later) come with the first request and go after a while.
+    """
+    counted = inbound_requests(proxy.request("GET", f"stats?filter={_COUNTED}"))
+    if counted is None:
+        counted = _by_hosts(proxy.request("GET", "clusters?format=json"))
+    if counted is None:
+        detail = "unknown: its proxy has no counter of inbound requests, by listener, cluster or host"
+        raise ClusterError(mesh.name, f"count the requests that {proxy.pod} received", detail)
+    return counted
+
+
+def inbound_requests(statistics: str) -> int | None:
+    """Requests by the counters of inbound listeners, else of inbound clusters, in Envoy's `/stats`; None without."""
+    for pattern in (_BY_LISTENER, _BY_CLUSTER):
+        if found := pattern.findall(statistics):
+            return sum(map(int, found))
+    return None
+
+
+def _by_hosts(clusters: str) -> int | None:
+    statuses = json.loads(clusters).get("cluster_statuses", [])
     inbound = [status for status in statuses if status["name"].startswith("inbound|")]
-    if not inbound:
-        raise ClusterError(proxy.cluster.name, f"read the counters of {proxy.pod}", "it lists no inbound cluster")
-    hosts = [host for status in inbound for host in status.get("host_statuses", [])]
-    stats = [stat for host in hosts for stat in host.get("stats", []) if stat["name"] == "rq_total"]
-    return sum(int(stat.get("value", 0)) for stat in stats)
+    stats = [stat for status in inbound for host in status.get("host_statuses", []) for stat in host.get("stats", [])]
+    counters = [int(stat.get("value", 0)) for stat in stats if stat["name"] == "rq_total"]
+    return sum(counters) if counters else None
 
 
 @dataclass(frozen=True)

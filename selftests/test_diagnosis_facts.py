@@ -168,6 +168,21 @@ def test_a_watch_that_is_denied_although_its_client_id_fits_is_said_to_be(denied
     assert "although its clientID fits" in link.sentence
 
 
+@pytest.mark.parametrize(("age", "cause"), [(300, "federation-frozen"), (30, "peer-object-unknown")])
+def test_400_of_an_istiod_that_has_the_peer_for_long_is_a_federation_that_stands_still(
+    recorded: Recorded, age: int, cause: str
+) -> None:
+    made = recorded.now - timedelta(seconds=age)
+    peer_of(recorded, "mesh1")["metadata"]["creationTimestamp"] = made.isoformat()
+    for pod in recorded.mesh1["/api/v1/namespaces/mesh1-system/pods"]["items"]:
+        pod["status"]["startTime"] = made.isoformat()
+    lose_watch(recorded, lastDisconnectStatus="400 Bad Request")
+    with recorded.facts() as (facts, pool):
+        link = watch(facts.mesh2, PathLook(facts, pool))
+    assert (link.cause, link.side) == (cause, "mesh1"), link
+    assert cause != "federation-frozen" or "oc -n mesh1-system rollout restart deployment" in link.remedy
+
+
 def test_a_watch_that_is_denied_is_not_said_to_fit_where_its_client_id_does_not(
     recorded: Recorded, denied: Callable[[], Link]
 ) -> None:

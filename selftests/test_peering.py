@@ -22,6 +22,7 @@ from harness.peering import (
     watch_problems,
 )
 from harness.status import exported_services, imported_services
+from harness.transport import ClusterError
 from harness.waiting import WaitTimeout
 
 SHORTLY_AFTER = datetime(2026, 11, 22, 7, 28, tzinfo=UTC)
@@ -238,9 +239,30 @@ def test_the_server_names_are_those_of_the_captured_connections(observed):
     assert server_name(mesh1, mesh2, 15443) in log
 
 
-def test_requests_received_counts_inbound_clusters_only():
+def received(proxy: str) -> int:
+    return requests_received(mesh("mesh1", Answers(pods=[pod("productpage-v1")], proxy=proxy)), "productpage")
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        "http.inbound_0.0.0.0_9080.downstream_rq_total: 7\ncluster.inbound|9080||.upstream_rq_total: 6",
+        "cluster.inbound|9080||.upstream_rq_total: 7\ncluster.outbound|9080||x.upstream_rq_total: 100",
+    ],
+)
+def test_requests_received_are_counted_by_inbound_listeners_or_clusters(statistics):
+    assert received(statistics) == 7
+
+
+def test_requests_are_counted_by_inbound_hosts_where_a_proxy_has_no_other_counter():
     def cluster(name: str, count: str) -> str:
         return f'{{"name": "{name}", "host_statuses": [{{"stats": [{{"name": "rq_total", "value": "{count}"}}]}}]}}'
 
-    proxy = f'{{"cluster_statuses": [{cluster("inbound|9080||", "7")}, {cluster("outbound|9080||x", "100")}]}}'
-    assert requests_received(mesh("mesh1", Answers(pods=[pod("productpage-v1")], proxy=proxy)), "productpage") == 7
+    assert (
+        received(f'{{"cluster_statuses": [{cluster("inbound|9080||", "7")}, {cluster("outbound|9080||x", "9")}]}}') == 7
+    )
+
+
+def test_without_any_counter_of_inbound_requests_their_number_is_unknown():
+    with pytest.raises(ClusterError, match="unknown: its proxy has no counter"):
+        received('{"cluster_statuses": [{"name": "inbound|9080||"}]}')

@@ -154,6 +154,10 @@ class MeshFacts:
     def istiod_labels(self) -> Mapping[str, str]:
         return {"app": "istiod", "istio.io/rev": self.names.control_plane}
 
+    def restart(self) -> str:
+        """The command that restarts the mesh's istiod."""
+        return f"oc -n {self.system} rollout restart deployment {self.names.istiod}"
+
     def istiod_pods(self) -> Objects:
         return self.running(self.system, self.istiod_labels)
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from harness.diagnosis.facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import PathLook
+from harness.diagnosis.standstill import standstill
 from harness.discovery import Announced
 from harness.transport import ClusterError
 
@@ -17,10 +18,10 @@ def client_id(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
     seen, (real, unread) = _admitted(mesh), _egress_identity(facts.other(mesh), path)
     source = unread or "by the certificate it holds"
     if not seen:
-        return look.broken("client-id-missing", f"none; the gateway is {real} ({source})", expected=real)
+        return look.broken("client-id-missing", f"none; the gateway is {real} ({source})", expected=real, **_here(mesh))
     if seen != real:
         shown = f"{seen}; the gateway is {real} ({source})"
-        return look.broken("wrong-client-id", shown, seen=seen, expected=real, detail=source)
+        return look.broken("wrong-client-id", shown, seen=seen, expected=real, detail=source, **_here(mesh))
     return look.unknown(f"{seen} ({source})") if unread else look.ok(f"{seen} ({source})")
 
 
@@ -44,10 +45,16 @@ def _egress_identity(mesh: MeshFacts, path: PathLook) -> tuple[str, str]:
     return computed, unread
 
 
+def _here(mesh: MeshFacts) -> dict[str, str]:
+    return {"system": mesh.system, "peer": mesh.names.peer, "restart": mesh.restart()}
+
+
 def announced(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
     """What a mesh answers to discovery names no gateway that is not its own federation ingress."""
     look = Look("announced gateways", mesh.names.name, f"networkGatewayEndpoints of its answer to {mesh.names.peer}")
     answer = path.discovery_answer(mesh)
+    if answer.status == HTTPStatus.BAD_REQUEST and (still := standstill(look, mesh)):
+        return still
     if answer.status != HTTPStatus.OK:
         return look.unknown(f"it answers {answer}")
     foreign = answer.foreign([Announced(way.host, way.service_port) for way in facts.entrances(mesh)])

@@ -14,6 +14,7 @@ from harness.diagnosis.identities import admits
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.path import PathLook
 from harness.diagnosis.policies import denied_by, network_policies
+from harness.diagnosis.standstill import standstill
 from harness.diagnosis.stops import Stop, denial
 from harness.envoy import AccessLine
 from harness.status import PeerStatus
@@ -93,6 +94,8 @@ def watch(mesh: MeshFacts, path: PathLook) -> Link:
         lines = []
     stop = watch_stop(found.peer, found.pods, mesh.cluster.now(), mesh.bounds().sync_age, lines)
     about = {"name": mesh.names.peer, "gateway": mesh.gateway("egress"), "address": stop.about or "the peer"}
+    if stop.cause == "peer-object-unknown" and (still := standstill(look, path.facts.other(mesh))):
+        return still
     if stop.cause == "discovery-denied":
         about |= _about_client_id(path.facts, path.facts.other(mesh), path)
     return look.broken(stop.cause, "; ".join(found.problems), detail=_detail(mesh, path, stop), **about)

@@ -35,13 +35,16 @@ CAUSES: dict[str, Cause] = {
     ),
     "wrong-client-id": Cause(
         "{mesh} admits {seen}, but {peer}'s egress gateway is {expected} ({detail}).",
-        "Set spec.security.clientID of the ServiceMeshPeer in {mesh} to {expected}; for exports to follow, make the "
-        "peer anew or restart istiod.",
+        "Set spec.security.clientID of ServiceMeshPeer {system}/{peer} in {mesh} to {expected}: oc -n {system} patch "
+        'servicemeshpeer {peer} --type merge -p \'{{"spec":{{"security":{{"clientID":"{expected}"}}}}}}\'; for exports '
+        "to follow, restart istiod: {restart}.",
     ),
     "client-id-missing": Cause(
         "The peer object of {mesh} has no clientID: discovery is denied to {peer}, exports are open to every trusted "
         "client.",
-        "Set spec.security.clientID of the ServiceMeshPeer in {mesh} to {expected} and make the peer anew.",
+        "Set spec.security.clientID of ServiceMeshPeer {system}/{peer} in {mesh} to {expected}: oc -n {system} patch "
+        'servicemeshpeer {peer} --type merge -p \'{{"spec":{{"security":{{"clientID":"{expected}"}}}}}}\'; then '
+        "restart istiod: {restart}.",
     ),
     "chain-not-trusted": Cause(
         "The federation ingress of {mesh} shows a certificate that {peer} does not accept: {detail}.",
@@ -58,6 +61,17 @@ CAUSES: dict[str, Cause] = {
     "peer-not-processed": Cause(
         "istiod of {mesh} has not taken up ServiceMeshPeer {name}: it has no status.",
         "See istiod's log, scope federation; a ConfigMap that came late is found within 60 s, else restart istiod.",
+    ),
+    "federation-frozen": Cause(
+        "istiod of {mesh} answers 400 to {peer}, although ServiceMeshPeer {system}/{name} was made {age} s ago: its "
+        "federation stands still, as it does for good after a peer with exports was deleted.",
+        "Restart istiod of {mesh}: {restart}. To make the peer anew does not help. Before deleting a peer, delete its "
+        "ExportedServiceSet and wait until nothing is offered any more.",
+    ),
+    "restarted-without-federation": Cause(
+        "istiod of {mesh} was started {age} s ago, found no root of {peer} yet, gave up, and serves without federation "
+        "until it looks again (a defect of 2.1).",
+        "Wait: it looks again within 60 s of its start. If it still answers 400 then: {restart}.",
     ),
     "discovery-denied": Cause(
         "{mesh} answers 403 to the watch of {peer}{admitted}: {detail}.",
