@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -12,17 +13,20 @@ from threading import Event
 
 from harness import manifests
 from harness.cluster import Cluster
-from harness.kinds import NAMESPACE, Kind, kind_of
+from harness.istiod import federation_config
+from harness.kinds import EXPORTS, NAMESPACE, Kind, kind_of
 from harness.lease import LeaseLost, RunLeases
 from harness.manifests import OWNER, OWNER_LABEL, RUN_LABEL
-from harness.mesh import MESH1, MESH2, MeshNames
+from harness.mesh import MESH1, MESH2, MeshNames, istiod_pods
 from harness.progress import Progress
 from harness.transport import ClusterError, NotFound, Object, Objects
 from harness.versions import Bounds
-from harness.waiting import Cancelled, Deadline, WaitTimeout
+from harness.waiting import Cancelled, Deadline, WaitTimeout, wait_for
 
 _AGAIN_SECONDS = 0.2
 LONG_SECONDS = 60.0  # of one removal; control planes and namespaces take 7 to 45 s
+_UNOFFERED_SECONDS = 10.0  # the product needs less than one
+_OFFERS = ("federation-exports-", "fed-exp-")
 
 
 def new_run_id() -> str:
@@ -48,7 +52,10 @@ def is_ours(obj: Object, *run_ids: str) -> bool:
 def _stages(names: MeshNames) -> Iterator[Objects]:
     """What is deleted together, in order: each stage only when the one before is gone."""
     control_plane = manifests.control_plane(names, None, set())
-    yield manifests.federation(names, manifests.cluster_local(names), "")
+    federation = manifests.federation(names, manifests.cluster_local(names), "")
+    # A peer that is deleted while it is offered something stops the federation of its mesh for good (2.1, 2.2).
+    yield [obj for obj in federation if obj["kind"] == EXPORTS.kind]
+    yield [obj for obj in federation if obj["kind"] != EXPORTS.kind]
     yield manifests.bookinfo(names)
     for kind in ("ServiceMeshMemberRoll", "ServiceMeshControlPlane", "Namespace"):
         yield [obj for obj in control_plane if obj["kind"] == kind]
@@ -123,7 +130,29 @@ class Removal(InBothMeshes):
                 with self._progress.waiting(names.name, f"{described(obj)} to be gone") as seen:
                     _wait_gone(cluster, kind, obj, self._timeout, cancelled, seen)
                 self.removed.append(f"{names.name}: {described(obj)}")
+                if kind == EXPORTS:
+                    self._wait_unoffered(cluster, names)
         self._progress.step(names.name, "removed")
+
+    def _wait_unoffered(self, cluster: Cluster, names: MeshNames) -> None:
+        """Waits until no istiod of the mesh offers its peer anything; one that cannot be asked is not waited for."""
+
+        def look() -> tuple[bool | None, str]:
+            try:
+                offered = [name for pod in istiod_pods(cluster, names) for name in _offered(cluster, names, pod)]
+            except ClusterError as error:
+                return True, str(error)
+            return not offered or None, f"offered: {', '.join(offered)}"
+
+        what = f"{names.istiod} to offer nothing any more"
+        with self._progress.waiting(names.name, what) as seen, contextlib.suppress(WaitTimeout):
+            wait_for(what, look, _UNOFFERED_SECONDS, names.name, cancelled=cluster.cancelled, seen=seen)
+
+
+def _offered(cluster: Cluster, names: MeshNames, pod: Object) -> list[str]:
+    """Names of what istiod has made of the exports."""
+    made = federation_config(cluster, names.system_namespace, pod["metadata"]["name"])
+    return [entry["name"] for entry in made if entry["name"].startswith(_OFFERS)]
 
 
 def teardown(clusters: Mapping[str, Cluster], run_id: str, progress: Progress) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.diagnosis import State
-from harness.diagnosis.addresses import addresses
+from harness.diagnosis.addresses import addresses, port
 from harness.diagnosis.facts import Facts, MeshFacts, read_facts
 from harness.diagnosis.identities import client_id
 from harness.diagnosis.installed import gateways
@@ -123,6 +123,25 @@ def test_the_captured_federation_has_these_links_in_order(recorded: Recorded) ->
         links = [*(gateways(mesh) for mesh in facts.meshes), exports(facts), imports(facts)]
         links += [addresses(facts, mesh) for mesh in facts.meshes]
     assert [str(link) for link in links if link.state is not State.OK] == []
+
+
+def test_a_set_that_lacks_two_services_names_both(recorded: Recorded) -> None:
+    path = f"{_FEDERATION}/mesh1-system/exportedservicesets"
+    recorded.mesh1[path]["items"][0] |= {"spec": {"exportRules": []}, "status": {"exportedServices": []}}
+    with recorded.facts() as (facts, _):
+        link = exports(facts)
+    assert link.cause == "export-rule-no-match"
+    assert "mongodb" in link.sentence
+    assert "ratings" in link.sentence
+
+
+def test_a_wrong_port_gets_one_right_one_and_the_command_that_sets_it(recorded: Recorded) -> None:
+    peer_of(recorded, "mesh2")["spec"]["remote"]["discoveryPort"] = 1
+    with recorded.facts() as (facts, _):
+        link = port(facts, facts.mesh2, 8188)
+    assert (link.cause, link.side) == ("wrong-discovery-port", "mesh2")
+    patch = """-p '{"spec":{"remote":{"discoveryPort":8188}}}'."""
+    assert link.remedy.endswith(f"oc -n mesh2-system patch servicemeshpeer mesh1 --type merge {patch}")
 
 
 @pytest.fixture

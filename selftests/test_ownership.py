@@ -34,6 +34,41 @@ def there(cluster, obj):
     return cluster.find(kind_of(obj), obj["metadata"]["name"], obj["metadata"].get("namespace"))
 
 
+class Istiod:
+    """A cluster that has every object asked for, and an istiod that offers something once more after the exports."""
+
+    cancelled = threading.Event()
+
+    def __init__(self):
+        self.done, self.offers = [], [["fed-exp-ratings-mesh1-bookinfo-mesh2"], []]
+
+    def get(self, _, name, namespace=None):
+        return {"metadata": {"name": name, "namespace": namespace, "uid": "1"}}
+
+    def delete(self, kind, *_):
+        self.done.append(kind.kind)
+
+    def wait(self, *_, **__):
+        pass
+
+    def list(self, *_):
+        return [{"metadata": {"name": "istiod"}, "status": {"phase": "Running"}}]
+
+
+def test_a_peer_goes_only_after_nothing_is_offered_to_it_any_more(progress, monkeypatch):
+    mesh1 = Istiod()
+
+    def memory(*_):
+        offered = mesh1.offers.pop(0)
+        mesh1.done.append(f"{len(offered)} offered")
+        return [{"name": name} for name in offered]
+
+    monkeypatch.setattr("harness.ownership.federation_config", memory)
+    Removal({}, lambda _: True, progress, 1)._work(mesh1, MESH1)
+    assert mesh1.done[:3] == ["ExportedServiceSet", "1 offered", "0 offered"]
+    assert "ServiceMeshPeer" in mesh1.done[3:]
+
+
 def test_run_ids_differ_and_are_labels():
     first, second = new_run_id(), new_run_id()
     assert first != second

@@ -65,17 +65,17 @@ def port(facts: Facts, mesh: MeshFacts, number: int) -> Link:
     look = Look(name, mesh.names.name, f"ServiceMeshPeer {mesh.names.peer}, spec.remote.{PORT_FIELDS[number]}")
     hosts, ports = configured(mesh)
     asked = ports[number]
-    right = {entrance.port(number) for host in hosts for entrance in _ways(host, facts.entrances(facts.other(mesh)))}
+    entrances = facts.entrances(facts.other(mesh))
+    right = list(dict.fromkeys(way.port(number) for host in hosts for way in _ways(host, entrances)))
     if not right:
         return look.unknown(f"{asked}; no address in the peer object is known as {mesh.names.peer}'s gateway's")
     if asked in right:
         return look.ok(str(asked))
-    expected = ", ".join(map(str, sorted(right)))
     if not facts.one_cluster() and not _trouble(facts.other(mesh), hosts[0], asked, number):
         return look.ok(f"{asked}, where the gateway answers")
-    seen = f"{asked}, {mesh.names.peer}'s gateway has {expected}"
+    seen = f"{asked}, {mesh.names.peer}'s gateway has {', '.join(map(str, right))}"
     cause = {DISCOVERY_PORT: "wrong-discovery-port", SERVICE_PORT: "wrong-service-port"}[number]
-    return look.broken(cause, seen, port=asked, expected=expected)
+    return look.broken(cause, seen, port=asked, expected=right[0], system=mesh.system, name=mesh.names.peer)
 
 
 def connector(facts: Facts, mesh: MeshFacts, number: int) -> Callable[[], socket.socket]:

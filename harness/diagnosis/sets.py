@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness import kinds
@@ -30,9 +31,8 @@ def exports(facts: Facts) -> Link:
     if listed is None and (unwritten := _unwritten(look, mesh)):
         return unwritten
     rules = export_rules(found)
-    for name in SHARED:
-        if broken := _not_exported(look, mesh, rules, listed, name):
-            return broken
+    if broken := _of_all({name: _not_exported(look, mesh, rules, listed, name) for name in SHARED}):
+        return broken
     if listed is None:
         return look.broken("not-exported-yet", "it has no status", name=mesh.names.peer)
     return look.ok(_text(listed))
@@ -89,9 +89,8 @@ def imports(facts: Facts) -> Link:
     if listed is None and (unwritten := _unwritten(look, mesh)):
         return unwritten
     rules = import_rules(found, mesh.names.peer)
-    for name in SHARED:
-        if broken := _not_imported(look, facts, rules, listed or (), name):
-            return broken
+    if broken := _of_all({name: _not_imported(look, facts, rules, listed or (), name) for name in SHARED}):
+        return broken
     return look.ok(_text(listed or ()))
 
 
@@ -146,6 +145,18 @@ def _unwritten(look: Look, mesh: MeshFacts) -> Link | None:
         if reason := missing_writer(mesh):
             return look.broken("leader-missing", f"it has no status; {reason}", detail=reason, istiod=mesh.names.istiod)
     return None
+
+
+def _of_all(found: Mapping[str, Link | None]) -> Link | None:
+    """The first service's broken link, which names the other services that are broken too; None where none is."""
+    broken = {name: link for name, link in found.items() if link}
+    if not broken:
+        return None
+    first, *others = broken.values()
+    same = [name for name, link in broken.items() if link is not first and link.cause == first.cause]
+    more = [f"So it is with {', '.join(same)}."] if same else []
+    more += [link.sentence for link in others if link.cause != first.cause]
+    return replace(first, sentence=" ".join([first.sentence, *more]))
 
 
 def _ignored(look: Look, cause: str, rule: Rule, service: str) -> Link:

@@ -106,10 +106,12 @@ CAUSES: dict[str, Cause] = {
     ),
     "wrong-discovery-port": Cause(
         "{mesh} asks {peer} for its services on port {port}; {peer}'s gateway listens on {expected}.",
-        "Set spec.remote.discoveryPort of the ServiceMeshPeer in {mesh} to {expected}.",
+        "Set spec.remote.discoveryPort of ServiceMeshPeer {system}/{name} in {mesh} to {expected}: oc -n {system} "
+        'patch servicemeshpeer {name} --type merge -p \'{{"spec":{{"remote":{{"discoveryPort":{expected}}}}}}}\'.',
     ),
     "wrong-service-port": Cause(
         "{mesh} sends requests for {peer}'s services to port {port}; {peer}'s gateway listens on {expected}.",
-        "Set spec.remote.servicePort of the ServiceMeshPeer in {mesh} to {expected}.",
+        "Set spec.remote.servicePort of ServiceMeshPeer {system}/{name} in {mesh} to {expected}: oc -n {system} patch "
+        'servicemeshpeer {name} --type merge -p \'{{"spec":{{"remote":{{"servicePort":{expected}}}}}}}\'.',
     ),
 }
