@@ -21,8 +21,8 @@ from selftests.support.federation import ALL_STARS, LiveFederation, directory, f
 __all__ = ["directory", "federation"]
 REFUSED = "503 Service Unavailable"
 NO_HOST = (
-    'Get "http://mesh2-egress.mesh2-system.svc.cluster.local:8188/v1/watch": dial tcp: lookup '
-    "mesh2-egress.mesh2-system.svc.cluster.local: no such host"
+    'Get "http://nope.mesh2-system.svc.cluster.local:8188/v1/watch": dial tcp: lookup '
+    "nope.mesh2-system.svc.cluster.local: no such host"
 )
 DENIED = r"rbac_access_denied_matched_policy\[ns\[mesh1-system\]-policy\[federation-{}-mesh2\]-rule\[0\]\]"
 STARS, NO_STARS = (200, "stars"), (200, "unavailable")

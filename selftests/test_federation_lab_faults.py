@@ -235,9 +235,9 @@ async def test_a_wrong_egress_gateway_stops_discovery_only(both, observed):
     mesh2, before = both.mesh2, both.mesh2.objects()
     services = mesh2.state.federation["mesh1"].services
     mesh2.api.edit(resources.PEER, mesh2.key, gateways={"egress": {"name": "nope"}})
-    expected = shape(observed("faults/egress-gateway-name-wrong/mesh2-peer-mesh1.json")["status"])
+    expected = shape(observed("faults/wrong-egress-name-import/mesh2-peer-mesh1.json")["status"])
     await both.until(lambda: settled(shape(mesh2.status())) == settled(expected))
-    imports = observed("faults/egress-gateway-name-wrong/mesh2-imports-mesh1.json")["status"]
+    imports = observed("faults/wrong-egress-name-import/mesh2-imports-mesh1.json")["status"]
     assert mesh2.status(resources.IMPORTS) == imports
     led = {key: item for key, item in before.items() if "federation-imports" in key[1]}
     assert led

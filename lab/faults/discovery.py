@@ -86,9 +86,9 @@ def faults() -> list[Fault]:
         ),
         Fault(
             "wrong-egress-name-import",
-            "mesh2's peer names an egress gateway that exists in mesh1 only",
-            "F15, product 12",
-            (peer("mesh2", {"gateways": {"egress": {"name": "mesh2-egress"}}}),),
+            "mesh2's peer names an egress gateway that does not exist",
+            CAPTURED,
+            (peer("mesh2", {"gateways": {"egress": {"name": "nope"}}}),),
         ),
         Fault(
             "wrong-ingress-name-export",

@@ -93,8 +93,8 @@ def faults() -> list[Fault]:
         ),
         Fault(
             "member-removed-export",
-            "mesh1's member roll is empty, so there is nothing to export",
-            "F07, product 21",
+            "mesh1's member roll is empty, so what it exports leads nowhere",
+            CAPTURED,
             (members("mesh1", []),),
         ),
     ]
