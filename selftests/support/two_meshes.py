@@ -217,9 +217,10 @@ class Mesh:
         while len(callbacks) == before and not task.done():
             await asyncio.sleep(0)
 
-    async def restart(self) -> None:
-        """Ends all istiods and starts one that knows nothing of before."""
+    async def restart(self, **settings: Any) -> None:
+        """Ends all istiods and starts one that knows nothing of before, with some settings changed."""
         await self.stop()
+        self._settings = replace(self._settings, **settings)
         for state in self.api.states:
             self.api.remove(resources.POD, (self.namespace, state.pod_name))
         self.state = self._join(len(self.api.states) + 1, self.pod_ip)
@@ -240,13 +241,6 @@ class Mesh:
     async def ended(self) -> None:
         """Returns when federation ended by itself."""
         await asyncio.gather(*self._tasks)
-
-    async def restart(self, **settings: Any) -> None:
-        """A new istiod in place of all there were, with some settings changed."""
-        await self.stop()
-        self._settings = replace(self._settings, **settings)
-        self.state = self._join(len(self.api.states) + 1, self.pod_ip)
-        await self.start()
 
     async def stop(self) -> None:
         """Ends all istiods as SIGTERM does."""
