@@ -50,6 +50,7 @@ class Cluster:
         self, name: str, kubeconfig: Path, context: str | None = None, patience: float = RETRY_SECONDS
     ) -> None:
         self.name, self.kubeconfig, self.context = name, Path(kubeconfig), context
+        self._followers: list[Cluster] = []
         self._transport = Transport(name, self.kubeconfig, context, patience)
 
     def __repr__(self) -> str:
@@ -73,8 +74,18 @@ class Cluster:
         return self._transport.cancelled
 
     def close(self) -> None:
-        """Like interrupt, and gives back the connections."""
+        """Like interrupt, and gives back the connections; asked anything later, it raises Cancelled."""
         self._transport.close()
+        for other in list(self._followers):
+            other.close()
+
+    def with_patience(self, seconds: float) -> Cluster:
+        """The same for somebody with another patience; closed with this one, if not before."""
+        found = Cluster(self.name, self.kubeconfig, self.context, seconds)
+        self._followers.append(found)
+        if self._transport.closed:
+            found.close()
+        return found
 
     # Objects
 

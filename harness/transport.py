@@ -146,6 +146,7 @@ class Transport:
         self._asked: dict[Future[Any], bool] = {}
         self.cancelled = threading.Event()
         self.clock = ServerClock()
+        self.closed = False
         self._gone: set[str] = set()  # resources, '' for the server as a whole
         self._credentials, self._client = self._load()
 
@@ -195,6 +196,7 @@ class Transport:
             self.release(stream)
 
     def close(self) -> None:
+        self.closed = True
         self.interrupt()
         self._client.close()
 
@@ -316,6 +318,8 @@ class Transport:
                 discard(found)
 
         with self._lock:
+            if self.closed:
+                raise Cancelled
             self._asked[answer] = safe
         try:
             threading.Thread(target=send, daemon=True, name=f"request {self.mesh}").start()

@@ -21,7 +21,7 @@ _TOLERATED = 1
 def api(mesh: MeshFacts) -> Link:
     """The API server answers, accepts us, and does not fail several of a dozen requests that are not repeated."""
     look = Look("API", mesh.names.name, f"namespace kube-system at {mesh.cluster.server}, {_ASKED} times")
-    once = Cluster(mesh.names.name, mesh.cluster.kubeconfig, mesh.cluster.context, patience=0)
+    once = mesh.cluster.with_patience(0)
     try:
         with ThreadPoolExecutor(_ASKED) as pool:
             failures = [error for error in pool.map(lambda _: _failure(once), range(_ASKED)) if error]

@@ -26,6 +26,7 @@ from harness.diagnosis import (
 from harness.diagnosis.facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
 from harness.diagnosis.path import PathLook
+from harness.interrupts import until_one_fails
 from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
 from harness.transport import ClusterError, NotFound
 
@@ -60,17 +61,19 @@ def diagnose(clusters: Mapping[str, Cluster], hints: Hints | None = None, patien
     """
     begin = time.monotonic()
     with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="diagnosis"))
+        # Before the pool waits for its threads: at Ctrl-C what they ask is ended, and what they have not begun is not.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         own = {
             name: stack.enter_context(closing(Cluster(name, cluster.kubeconfig, cluster.context, _PATIENCE)))
             for name, cluster in clusters.items()
         }
-        pool = stack.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="diagnosis"))
         facts = read_facts(own, pool, patience)
         path = PathLook(facts, pool)
         steps = _chain(facts, path, hints or Hints())
-        links = tuple(
-            replace(link, seen_in=step.side) for step, link in zip(steps, pool.map(_taken, steps), strict=True)
-        )
+        tasks = [pool.submit(_taken, step) for step in steps]
+        until_one_fails(tasks)
+        links = tuple(replace(task.result(), seen_in=step.side) for step, task in zip(steps, tasks, strict=True))
     return Diagnosis(links, time.monotonic() - begin)
 
 

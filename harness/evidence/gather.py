@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.envoy import Proxy
 from harness.evidence.files import Index, Store, as_yaml, discard
 from harness.evidence.logs import newest
 from harness.evidence.proxies import slices
+from harness.interrupts import until_one_fails
 from harness.istiod import federation_config
 from harness.kinds import Kind
 from harness.ledger import Fate, Record
@@ -112,12 +114,18 @@ def _gathered(
         store.write("diagnosis.yaml", "the chain of links", "both", as_yaml(found))
     if measured:
         store.write("ledger.yaml", "probes: accounts, and those that failed", "both", as_yaml(ledger_of(measured)))
-    with ThreadPoolExecutor(32, thread_name_prefix="evidence") as pool:
-        tasks = [
-            pool.submit(_Gatherer(names, cluster, cluster.its_time(since), store, pool, name).run)
-            for names in (MESH1, MESH2)
-            if (cluster := clusters.get(names.name))
-        ]
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(32, thread_name_prefix="evidence"))
+        # Before the pool waits for its threads: at Ctrl-C what they ask is ended, and what they have not begun is not.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        tasks = []
+        for names in (MESH1, MESH2):
+            if cluster := clusters.get(names.name):
+                own = Cluster(names.name, cluster.kubeconfig, cluster.context, _PATIENCE)
+                stack.callback(own.close)
+                gatherer = _Gatherer(names, own, cluster.its_time(since), store, pool, name)
+                tasks.append(pool.submit(gatherer.run))
+        until_one_fails(tasks)
         for task in tasks:
             task.result()
     index = store.index(begin, datetime.now(UTC))
@@ -165,7 +173,6 @@ class _Gatherer:
     after: str = ""
 
     def run(self) -> None:
-        self.cluster = Cluster(self.names.name, self.cluster.kubeconfig, self.cluster.context, _PATIENCE)
         try:
             tasks = [] if self.after else self._begin_all()
             for proxy in self._proxies():
@@ -176,8 +183,6 @@ class _Gatherer:
                 task.result()
         except ClusterError as error:
             self.store.miss(str(error))
-        finally:
-            self.cluster.close()
 
     def _begin_all(self) -> list[Future[None]]:
         """Everything but what the proxies have to say."""
