@@ -9,6 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from lab.settings import DEFAULT_KUBERNETES_VERSION
 from lab.supervisor import LabError, Supervisor
 
 DEFAULT_OSSM_VERSION = "2.1.6"
@@ -17,7 +18,7 @@ DEFAULT_OSSM_VERSION = "2.1.6"
 def up(arguments: argparse.Namespace) -> int:
     """Starts both clusters, prints where their kubeconfigs are, and serves until asked to stop."""
     waits = {"drain_seconds": arguments.drain_seconds, "blind_seconds": arguments.blind_seconds}
-    with Supervisor(arguments.ossm, arguments.directory, **waits) as supervisor:
+    with Supervisor(arguments.ossm, arguments.directory, arguments.kubernetes, **waits) as supervisor:
         supervisor.serve(arguments.until_eof)
     return 0
 
@@ -38,6 +39,12 @@ def _ossm_version(text: str) -> str:
     return text
 
 
+def _kubernetes_version(text: str) -> str:
+    if not re.fullmatch(r"v1\.\d+\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text} is not a release of Kubernetes, such as {DEFAULT_KUBERNETES_VERSION}")
+    return text
+
+
 def _parser(words: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -49,6 +56,13 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
         default=DEFAULT_OSSM_VERSION,
         metavar="VERSION",
         help="the operator's version, 2.1.x to 2.6.x (default: %(default)s)",
+    )
+    start.add_argument(
+        "--kubernetes",
+        type=_kubernetes_version,
+        default=DEFAULT_KUBERNETES_VERSION,
+        metavar="VERSION",
+        help="what the API servers are; before v1.21 they ask for the protocol of every port (default: %(default)s)",
     )
     start.add_argument("--directory", metavar="DIR", help="where to keep files; must not exist; removed at the end")
     start.add_argument("--until-eof", action="store_true", help="also end when standard input ends")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from lab.addresses import Block
 
+DEFAULT_KUBERNETES_VERSION = "v1.30.4"
+
 
 @dataclass(frozen=True)
 class ClusterSettings:
@@ -27,7 +29,7 @@ class ClusterSettings:
     server: str
     token: str
     ossm_version: str = "2.1.6"
-    kubernetes_version: str = "v1.30.4"
+    kubernetes_version: str = DEFAULT_KUBERNETES_VERSION
     drain_seconds: int = 45
     blind_seconds: float = 60
 

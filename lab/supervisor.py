@@ -27,7 +27,7 @@ from lab.addresses import Block
 from lab.blocks import take_block
 from lab.children import Child, start, stop
 from lab.readiness import Readiness
-from lab.settings import ClusterSettings
+from lab.settings import DEFAULT_KUBERNETES_VERSION, ClusterSettings
 
 CLUSTERS = ("mesh1", "mesh2")
 PROCESSES = ("api", "manager", "node")
@@ -51,9 +51,16 @@ class Supervisor:
     """One running lab; use as a context manager, which removes everything at its end."""
 
     def __init__(
-        self, ossm_version: str, directory: str | None = None, *, drain_seconds: int, blind_seconds: float
+        self,
+        ossm_version: str,
+        directory: str | None = None,
+        kubernetes_version: str = DEFAULT_KUBERNETES_VERSION,
+        *,
+        drain_seconds: int,
+        blind_seconds: float,
     ) -> None:
         self._ossm_version, self._wanted_directory = ossm_version, directory
+        self._kubernetes_version = kubernetes_version
         self._drain_seconds, self._blind_seconds = drain_seconds, blind_seconds
         self._mark = secrets.token_hex(8)
         self._locks: list[socket.socket] = []
@@ -125,6 +132,7 @@ class Supervisor:
             server=f"https://{block.apiserver}:{random.choice(_API_PORTS)}",
             token=secrets.token_hex(32),
             ossm_version=self._ossm_version,
+            kubernetes_version=self._kubernetes_version,
             drain_seconds=self._drain_seconds,
             blind_seconds=self._blind_seconds,
         )

@@ -9,6 +9,10 @@ from harness import manifests
 from harness.kinds import JAEGER, KIALI, ROUTE, kind_of
 from harness.mesh import MESH1, MESH2, IngressAddress
 from harness.ownership import is_ours
+from lab.api.apply import keyless
+from lab.api.kinds import register
+from lab.api.registry import Registry
+from lab.operator.plane import typed
 
 BOTH = pytest.mark.parametrize("mesh", [MESH1, MESH2], ids=lambda mesh: mesh.name)
 ROOT_PEM = "-----BEGIN CERTIFICATE-----\n"
@@ -57,6 +61,11 @@ def test_the_control_plane_is_what_was_captured(mesh, observed):
     # Captured on clusters with Routes of no router: productpage was reached from inside.
     plane["spec"]["gateways"].pop("ingress", None)
     found = named(captured, "ServiceMeshControlPlane", mesh.control_plane)
+    # It was asked for without targetPort; 0 is what the operator wrote back.
+    for direction in ("additionalIngress", "additionalEgress"):
+        for gateway in plane["spec"]["gateways"][direction].values():
+            for port in gateway["service"]["ports"]:
+                port["targetPort"] = 0
     assert contained(plane["spec"], found["spec"]) == []
     roll = named(captured, "ServiceMeshMemberRoll", "default")
     assert contained(named(asked, "ServiceMeshMemberRoll", "default")["spec"], roll["spec"]) == []
@@ -155,3 +164,29 @@ def test_labels_say_whose_an_object_is_and_leave_the_manifest_alone():
     assert is_ours(labelled, "run-1")
     assert not is_ours(labelled, "run-2")
     assert not is_ours(obj, "run-1")
+
+
+def test_every_port_of_a_service_and_of_a_container_names_its_protocol():
+    for mesh in (MESH1, MESH2):
+        for obj in manifests.bookinfo(mesh):
+            pod = obj["spec"].get("template", {}).get("spec", {}) if obj["kind"] == "Deployment" else {}
+            ports = obj["spec"].get("ports", []) if obj["kind"] == "Service" else []
+            ports = [*ports, *(port for each in pod.get("containers", []) for port in each["ports"])]
+            assert {port.get("protocol") for port in ports} <= {"TCP"}, obj["metadata"]["name"]
+
+
+@BOTH
+def test_a_control_plane_comes_back_from_the_operator_as_it_was_asked_for(mesh):
+    plane = named(manifests.control_plane(mesh, None, set()), "ServiceMeshControlPlane", mesh.control_plane)
+    assert typed(plane["spec"]) == plane["spec"]
+
+
+@BOTH
+def test_an_api_server_without_a_default_for_protocol_takes_every_port(mesh):
+    registry = Registry()
+    register(registry)
+    for group, plural, kind in (("", "services", "Service"), ("apps", "deployments", "Deployment")):
+        found = registry.get(group, plural)
+        node = found.versions[found.storage].node
+        for obj in manifests.bookinfo(mesh):
+            assert obj["kind"] != kind or keyless(obj, node) == "", obj["metadata"]["name"]

@@ -163,3 +163,25 @@ def _undeclared(value: Any, node: Node, path: str, found: list[str]) -> None:
         for item in value:
             key = f"[{orjson.dumps(item).decode()}]" if node.list_type == "atomic" else readable((element(item, node),))
             _undeclared(item, node.items, path + key, found)
+
+
+def keyless(config: Object, node: Node) -> str:
+    """What an API server says of an item of a keyed list that lacks a key, where no schema gives it a default; ''
+    where there is none. So it is for `protocol` of ports before Kubernetes 1.21."""
+    return _keyless(config, node, "")
+
+
+def _keyless(value: Any, node: Node, path: str) -> str:
+    if node is UNKNOWN:
+        return ""
+    if isinstance(value, dict):
+        return next((text for name in value if (text := _keyless(value[name], node.child(name), f"{path}.{name}"))), "")
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            for key in node.keys if isinstance(item, dict) else ():
+                if key not in item:
+                    omitted = f'omits key field "{key}" (and doesn\'t have default value)'
+                    return f"{path}: element {index}: associative list with keys has an element that {omitted}"
+            if text := _keyless(item, node.items, f"{path}[{index}]"):
+                return text
+    return ""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lab.api import builtins, crds, errors, metadata, validation
-from lab.api.apply import apply, undeclared
+from lab.api.apply import apply, keyless, undeclared
 from lab.api.calls import Call, truth
 from lab.api.deletion import Deletion
 from lab.api.errors import Cause, StatusError, bad_request
@@ -43,8 +43,9 @@ def _well_formed(kind: Kind) -> Iterator[None]:
 class Objects:
     """All writes; every method returns the entry that is the answer (not stored where the call is a dry run)."""
 
-    def __init__(self, registry: Registry, webhooks: Webhooks) -> None:
-        self.registry, self.webhooks = registry, webhooks
+    def __init__(self, registry: Registry, webhooks: Webhooks, defaults_keys: bool = True) -> None:
+        """`defaults_keys`: whether server-side apply knows the default of a port's protocol, as from 1.21 on."""
+        self.registry, self.webhooks, self.defaults_keys = registry, webhooks, defaults_keys
         self.deletion = Deletion(registry)
 
     def find(self, call: Call) -> Entry:
@@ -160,6 +161,8 @@ class Objects:
             what = f"{place}; {call.api_version}, Kind={call.kind.kind}"
             listed = "; ".join(f"{field}: field not declared in schema" for field in unknown)
             raise StatusError(500, "", f"failed to create typed patch object ({what}): {listed}")
+        if not self.defaults_keys and (text := keyless(config, call.version.node)):
+            raise StatusError(500, "", f"failed to create typed patch object: {text}")
         if call.sub == "status":
             config = {k: v for k, v in config.items() if k in ("apiVersion", "kind", "metadata", "status")}
         elif call.version.status:

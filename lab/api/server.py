@@ -72,6 +72,11 @@ def parse(path: str) -> Target | None:
     return Target(group, version, namespace, plural, name, sub)
 
 
+def _minor(version: str) -> int:
+    """21 for `v1.21.0`."""
+    return int(version.split(".")[1])
+
+
 class Server:
     """One API server; `handle` answers every request and never raises but for broken connections."""
 
@@ -80,7 +85,7 @@ class Server:
         self.registry = Registry()
         register(self.registry)
         self.webhooks = Webhooks(self.registry)
-        self.objects = Objects(self.registry, self.webhooks)
+        self.objects = Objects(self.registry, self.webhooks, _minor(settings.kubernetes_version) >= 21)
         self.scales = Scales(self.objects)
         self.users = Users(settings.token)
         self.faults = Faults()

@@ -11,7 +11,17 @@ from lab.client import ApiClient, ApiError, Informer, Key, Object, Reconciler
 from lab.operator import addons, crds, status
 from lab.operator.components import stages
 from lab.operator.conditions import Condition, find
-from lab.operator.plane import FINALIZER, GENERATION, IGNORE, MEMBER_OF, OWNER, OWNER_NAME, ControlPlane, Rendered
+from lab.operator.plane import (
+    FINALIZER,
+    GENERATION,
+    IGNORE,
+    MEMBER_OF,
+    OWNER,
+    OWNER_NAME,
+    ControlPlane,
+    Rendered,
+    typed,
+)
 from lab.operator.status import Progress
 from lab.operator.validation import reconcile_error
 from lab.operator.versions import Release
@@ -103,9 +113,9 @@ class ControlPlanes:
             return
         finalizers = smcp["metadata"].get("finalizers") or []
         if FINALIZER not in finalizers:
-            await self.api.merge(
-                SMCP, plane.name, plane.namespace, {"metadata": {"finalizers": [*finalizers, FINALIZER]}}
-            )
+            written = {"metadata": {"finalizers": [*finalizers, FINALIZER]}, "spec": typed(smcp.get("spec") or {})}
+            written["metadata"]["resourceVersion"] = smcp["metadata"]["resourceVersion"]
+            await self.api.merge(SMCP, plane.name, plane.namespace, written)
             return
         old = smcp.get("status") or {}
         if self._up_to_date(plane, old):

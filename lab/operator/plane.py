@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,20 @@ def dig(value: Any, *path: str, default: Any = None) -> Any:
             return default
         value = value[key]
     return value
+
+
+def typed(spec: Object) -> Object:
+    """The spec as the operator's Go structs write it back: a Service port's targetPort is no pointer, so it is 0
+    where nothing was said. Pointers and omitempty keep everything else as it was asked for (captured: healthy,
+    healthy-2.2)."""
+    spec = copy.deepcopy(spec)
+    asked = spec.get("gateways") or {}
+    entries = [asked.get(key) for key in ("ingress", "egress")]
+    entries += [entry for key in ("additionalIngress", "additionalEgress") for entry in (asked.get(key) or {}).values()]
+    for entry in entries:
+        for port in dig(entry, "service", "ports", default=[]):
+            port.setdefault("targetPort", 0)
+    return spec
 
 
 @dataclass(frozen=True)
