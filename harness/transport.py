@@ -45,10 +45,12 @@ _WRONG_OBJECT = b"failed to create typed patch object"
 class ClusterError(Exception):
     """A cluster did not do what it was asked: mesh, what was asked, what it said, HTTP status (0: no answer).
 
-    retry_after: after how many seconds the server wants to be asked again; None where it does not say.
+    retry_after: after how many seconds the server wants to be asked again; None where it does not say. lasting: asking
+    again soon would not help, or was in vain already.
     """
 
     remedy = ""
+    lasting = False
     retry_after: float | None = None
 
     def __init__(self, mesh: str, what: str, detail: str, status: int = 0) -> None:
@@ -99,6 +101,7 @@ class Unauthorized(ClusterError):
 
 
 class Forbidden(ClusterError):
+    lasting = True
     remedy = "Ask an administrator for a Role with this permission, or use another user"
 
 
@@ -370,6 +373,7 @@ class Transport:
                         self._gone -= {"", about}
                     elif deadline.passed and within is None:
                         self._gone |= {"", about}
+                        error.lasting = True
                     raise
                 wait = min(0.1 * 2**tries, 5.0) * random.uniform(0.5, 1)
                 wait = min(wait if error.retry_after is None else error.retry_after, deadline.left)
@@ -379,12 +383,12 @@ class Transport:
     @property
     def patience_left(self) -> float:
         """For how many seconds something is asked for again: little while anything was asked for in vain."""
-        return min(self.patience, GONE_SECONDS) if self._gone else self.patience
+        return min(self.patience / 10, GONE_SECONDS) if self._gone else self.patience
 
     def try_seconds(self, about: str, seconds: float) -> float:
         """How long one try may take that has `seconds` as long as all is well."""
         if self._gone & {"", about}:
-            return min(seconds, GONE_SECONDS)
+            return min(seconds, GONE_SECONDS, max(self.patience / 3, 0.5))
         return min(seconds, CONNECT_SECONDS) if self._gone else seconds
 
     def _timeout(self, read: float | None, about: str) -> urllib3.Timeout:
@@ -447,12 +451,15 @@ class Transport:
 
     def refusal(self, what: str, status: int, raw: bytes, retry_after: str = "") -> ClusterError:
         """The error for an answer of 400 and more: `raw` is its body, `retry_after` its header of that name."""
+        unserved = status == 404
         try:
-            detail = json.loads(raw).get("message", "")
+            said = json.loads(raw)
+            detail, unserved = said.get("message", ""), unserved and not (said.get("details") or {}).get("name")
         except (ValueError, AttributeError):
             detail = raw[:300].decode(errors="replace").strip()
         kind = Invalid if _WRONG_OBJECT in raw else _BY_STATUS.get(status, ServerError)
         error = kind(self.mesh, what, f"{status} {detail}".strip(), status)
+        error.lasting |= unserved
         error.retry_after = float(retry_after) if retry_after.isdigit() else None
         return error
 

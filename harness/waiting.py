@@ -113,7 +113,8 @@ def settled(
     """What `look` finds as soon as there is no problem with it, else what it finds, or raises, when the time is over.
 
     For what proxies do: a status is written before they have heard of it, and whoever is connected is cut when they
-    get a new listener, so only what lasts is a finding. `problem` says '' for none; `passing`: errors that may pass;
+    get a new listener, so only what lasts is a finding. `problem` says '' for none; `passing`: errors that may pass,
+    but for those that say of themselves that they are `lasting`;
     `seen` is told of each problem. Asked at least once, every `interval` seconds, for `timeout` seconds.
     """
     deadline = Deadline(timeout)
@@ -125,7 +126,7 @@ def settled(
             if last or not trouble:
                 return found
         except passing as error:
-            if last:
+            if last or getattr(error, "lasting", False):
                 raise
             trouble = str(error)
         seen(trouble)
