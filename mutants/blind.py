@@ -50,6 +50,11 @@ SEES: dict[str, frozenset[str]] = {
         "FED-008": "servicemeshcontrolplanes",
         "FED-009": "",
         "FED-010": "pods pods/exec",
+        "FED-011": "servicemeshpeers pods pods/exec",
+        "FED-012": "servicemeshpeers services",
+        "FED-013": "pods pods/exec",
+        "FED-014": "servicemeshcontrolplanes servicemeshmemberrolls servicemeshpeers exportedservicesets "
+        "importedservicesets configmaps deployments pods services virtualservices pods/log pods/exec",
         "SPLIT-001": "pods services virtualservices pods/log pods/exec",
         "SPLIT-002": "pods services virtualservices pods/log pods/exec",
         "SPLIT-003": "pods services virtualservices pods/log pods/exec",
