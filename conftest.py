@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fixtures.settings import SETTINGS, looks_only, usage_error
-from harness.interrupts import interrupt_on_signals
-from harness.options import OPTIONS, OptionErrors, Settings, empty_sources, read_settings, value_of
+from harness.run.interrupts import interrupt_on_signals
+from harness.scenario.options import OPTIONS, OptionErrors, Settings, empty_sources, read_settings, value_of
 
 pytest_plugins = [
     "fixtures.reporting",

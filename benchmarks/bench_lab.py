@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.labs import lab, quiet
 from benchmarks.measure import Figure, stopwatch
-from harness.provision import Provisioner
+from harness.scenario.provision import Provisioner
 
 _RUNS = 3
 

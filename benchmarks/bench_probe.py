@@ -8,13 +8,13 @@ import sys
 
 from benchmarks.measure import Figure
 from fixtures.clusters import embedded_lab
-from harness.cluster import Cluster
-from harness.entry import productpage_entry, wait_for_stars
-from harness.measure import Measurement
-from harness.probe import Page, Probe, ProbeClient
-from harness.progress import Progress
-from harness.provision import Provisioner
-from harness.traffic import SplitMeter
+from harness.cluster.cluster import Cluster
+from harness.run.progress import Progress
+from harness.scenario.entry import productpage_entry, wait_for_stars
+from harness.scenario.provision import Provisioner
+from harness.split.meter import Measurement
+from harness.split.probe import Page, Probe, ProbeClient
+from harness.split.ratings_split import SplitMeter
 
 _RUNS = 3
 _BARE_REQUESTS = 4000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from benchmarks.measure import Figure, timed
-from harness.split import SplitTest
+from harness.split.sequential import SplitTest
 
 _DESIGNS = (((50, 50), 0.05), ((50, 50), 0.1), ((90, 10), 0.05), ((100, 0), 0.05))
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator, Mapping
 
 from fixtures.clusters import embedded_lab
-from harness.cluster import Cluster
-from harness.progress import Progress
+from harness.cluster.cluster import Cluster
+from harness.run.progress import Progress
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from lab.processes.supervisor import LabError, Supervisor
 from lab.settings import DEFAULT_KUBERNETES_VERSION
-from lab.supervisor import LabError, Supervisor
 
 DEFAULT_OSSM_VERSION = "2.1.6"
 
@@ -25,7 +25,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> int:
     """Says whether the lab in --directory runs, and where its kubeconfigs are."""
-    from lab.running import read_state
+    from lab.processes.running import read_state
 
     state = read_state(arguments.directory)
     for name, directory in state["clusters"].items():
@@ -89,7 +89,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
 
 def _add_commands_for_a_running_lab(commands: argparse._SubParsersAction) -> None:
     from lab.faults import command as faults
-    from lab.running import DIRECTORY_VARIABLE
+    from lab.processes.running import DIRECTORY_VARIABLE
 
     look = commands.add_parser("status", help="say whether a lab runs", description=status.__doc__)
     look.add_argument(

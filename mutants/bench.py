@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fixtures.clusters import embedded_lab
-from harness.cluster import Cluster
-from harness.kinds import DEPLOYMENT
-from harness.mesh import MESH1, MESH2
-from harness.progress import Progress
-from harness.provision import Provisioner
-from harness.status import is_current
-from harness.transport import Objects
+from harness.cluster.cluster import Cluster
+from harness.cluster.kinds import DEPLOYMENT
+from harness.cluster.transport import Objects
+from harness.product.mesh import MESH1, MESH2
+from harness.product.status import is_current
+from harness.run.progress import Progress
+from harness.scenario.provision import Provisioner
 from lab.faults import CATALOGUE
-from lab.running import RunningLab
+from lab.processes.running import RunningLab
 
 _ROLL_OUT = 60.0  # seconds; on a busy machine it takes about 5
 _SETTLE = 60.0  # seconds that watches and sets of a healthy lab may take; they need about 5

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.api.faults import HIDING
+from lab.api.http.faults import HIDING
 from mutants.code import Code
 from mutants.suite import ROOT, Results, RunBroken, results
 

@@ -1,7 +1,7 @@
 """A plugin of pytest: once the meshes are provisioned, both API servers hide what LAB_HIDDEN says, until the last test.
 
-LAB_HIDDEN is a JSON object, resource to way of hiding (lab/api/faults.py). The seconds from then on until the last test
-has ended go into the file that LAB_BLIND_SECONDS names.
+LAB_HIDDEN is a JSON object, resource to way of hiding (lab/api/http/faults.py). The seconds from then on until the last
+test has ended go into the file that LAB_BLIND_SECONDS names.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from harness.mesh import Federation
-from harness.transport import Transport
+from harness.cluster.transport import Transport
+from harness.product.mesh import Federation
 
 _SERVERS: list[Transport] = []
 _SINCE: list[float] = []

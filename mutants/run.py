@@ -13,12 +13,12 @@ from threading import Event
 
 import aiohttp
 
-from harness.provision import ProvisionError
-from harness.transport import ClusterError
-from harness.waiting import WaitTimeout
+from harness.cluster.transport import ClusterError
+from harness.run.waiting import WaitTimeout
+from harness.scenario.provision import ProvisionError
 from lab.client import ApiError
 from lab.faults import CATALOGUE
-from lab.supervisor import LabError
+from lab.processes.supervisor import LabError
 from mutants.bench import bare_lab, inject, provisioned_lab, spoiled, wait_rolled_out
 from mutants.code import Code
 from mutants.expected import EXPECTED

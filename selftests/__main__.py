@@ -2,7 +2,7 @@
 
 Most selftests wait for a lab that they have to themselves, so two processes take little more than half as long as one.
 Not with xdist: the suite refuses that, since all of its own tests look at one federation. Arguments are for pytest,
-which then runs once: `python -m selftests selftests/test_split.py -k cap`. Exit code: 0 if every test passed, else 1.
+which then runs once: `python -m selftests -k cap`. Exit code: 0 if every test passed, else 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-from harness.interrupts import interrupt_on_signals
+from harness.run.interrupts import interrupt_on_signals
 
 _PARTS = 24  # enough that none of them is long; neighbours by name, which may both be slow, are in different ones
 _PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
@@ -59,7 +59,7 @@ def main() -> int:
     if arguments := sys.argv[1:]:
         return subprocess.call([*_PYTEST, *arguments])
     interrupt_on_signals()
-    files = sorted(os.path.relpath(path) for path in Path(__file__).parent.glob("test_*.py"))
+    files = sorted(os.path.relpath(path) for path in Path(__file__).parent.rglob("test_*.py"))
     parts = Parts()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         try:

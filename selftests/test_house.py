@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ MAY_NOT_IMPORT = {
     "fixtures": {"tests", "selftests", "lab"},
     "tests": {"harness", "fixtures", "lab", "selftests"},
 }
+# The rooms of a package from the ground up: a room imports only rooms below it, and nobody lives on the stairs.
+ROOMS = {
+    "harness": ("run", "cluster", "product", "checks", "split", "scenario", "diagnosis", "report"),
+    "lab.api": ("schema", "objects", "http"),
+}
+STAIRS = {"harness": {"__init__"}, "lab.api": {"__init__", "__main__"}}
 LONGEST_FILE = 500
 LONGEST_TEST = 10
 
@@ -33,6 +40,49 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.split(".")[0])
     return names
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(package: str) -> dict[str, set[str]]:
+    """Each module of a package, and the modules of that package it imports."""
+    modules = {module_name(path): path for path in sources(package.replace(".", "/"))}
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        ways = [(node.module or "", f"{node.module}.{alias.name}") for node in nodes for alias in node.names]
+        graph[name] = {longer if longer in modules else shorter for shorter, longer in ways} & set(modules) - {name}
+    return graph
+
+
+def room(package: str, module: str) -> str:
+    """The room a module of the package is in; '' for the package itself."""
+    return module.removeprefix(package).lstrip(".").split(".")[0]
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_module_lives_in_a_room(package):
+    homes = {room(package, module_name(path)) for path in sources(package.replace(".", "/"))} - {""}
+    assert homes - STAIRS[package] == set(ROOMS[package])
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_a_room_imports_only_rooms_below_it(package):
+    floor = {name: number for number, name in enumerate(ROOMS[package])}
+    upward = {
+        f"{module} imports {other}"
+        for module, others in imported_modules(package).items()
+        for other in others
+        if floor.get(room(package, other), -1) > floor.get(room(package, module), len(floor))
+    }
+    assert upward == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES[:3])
+def test_no_module_imports_itself_by_way_of_others(package):
+    assert list(TopologicalSorter(imported_modules(package)).static_order())
 
 
 @pytest.mark.parametrize("package", MAY_NOT_IMPORT)

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from harness.cluster import Cluster
+from harness.cluster.cluster import Cluster
+from harness.cluster.transport import ClusterError
 from harness.diagnosis import Diagnosis, Hints, State, diagnose
-from harness.redact import redacted, redacted_text
-from harness.transport import ClusterError
+from harness.run.redact import redacted, redacted_text
 
 EXIT = {State.OK: 0, State.BROKEN: 1, State.UNKNOWN: 2}
 NOT_BEGUN = 3  # nothing was looked at, so nothing is said of the meshes

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from harness import kinds
-from harness.diagnosis.facts import MeshFacts
-from harness.status import parse_time
+from harness.cluster import kinds
+from harness.diagnosis.mesh_facts import MeshFacts
+from harness.product.status import parse_time
 
 LOCK = "servicemesh-federation"
 _RECORD = "control-plane.alpha.kubernetes.io/leader"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from harness import kinds
-from harness.diagnosis.facts import MeshFacts
-from harness.diagnosis.path import has_sidecar
-from harness.diagnosis.stops import NO_POLICY
-from harness.transport import ClusterError, Object, Objects
+from harness.cluster import kinds
+from harness.cluster.transport import ClusterError, Object, Objects
+from harness.diagnosis.envoy_failures import NO_POLICY
+from harness.diagnosis.mesh_facts import MeshFacts
+from harness.diagnosis.request_path import has_sidecar
 
 _MTLS = "ISTIO_MUTUAL"
 
@@ -32,7 +32,7 @@ def network_policies(mesh: MeshFacts, gateway: str) -> str:
 
 
 def denied_by(policy: str) -> str:
-    """A denial in words; `policy` as `harness.diagnosis.stops.denial` gives it."""
+    """A denial in words; `policy` as `harness.diagnosis.envoy_failures.denial` gives it."""
     if policy == NO_POLICY:
         return "there are AuthorizationPolicies that allow, and none of them admits it"
     return f"AuthorizationPolicy {policy} denies it" if policy else "an AuthorizationPolicy denies it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from harness.diagnosis.facts import MeshFacts
+from harness.diagnosis.mesh_facts import MeshFacts
 from harness.diagnosis.model import Link, Look
 
 _RESYNC = timedelta(seconds=70)  # istiod looks at every peer again within 60 s

@@ -9,26 +9,26 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from harness.cluster import Cluster
+from harness.cluster.cluster import Cluster
+from harness.cluster.transport import ClusterError, NotFound
 from harness.diagnosis import (
-    addresses,
-    crossing,
-    database,
-    generated,
-    identities,
-    installed,
-    routes,
-    sets,
-    traffic,
-    trust,
-    watches,
+    address_links,
+    caller_links,
+    database_links,
+    generated_links,
+    identity_links,
+    installation_links,
+    request_links,
+    set_links,
+    trust_links,
+    watch_links,
+    workload_links,
 )
-from harness.diagnosis.facts import Facts, MeshFacts, read_facts, refusal_of
+from harness.diagnosis.mesh_facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
-from harness.diagnosis.path import PathLook
-from harness.interrupts import until_one_fails
-from harness.mesh import DISCOVERY_PORT, SERVICE_PORT
-from harness.transport import ClusterError, NotFound
+from harness.diagnosis.request_path import PathLook
+from harness.product.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.run.interrupts import until_one_fails
 
 _PATIENCE = 3.0  # seconds; somebody waits for the answer
 _THREADS = 96  # links wait for each other's reads; every one of them has a thread
@@ -102,40 +102,40 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         return [_Step(name, mesh.names.name, partial(look, facts, mesh)) for mesh in facts.meshes]
 
     return [
-        *each("API", installed.api),
-        *both("control plane", installed.control_plane),
-        *each("member roll", installed.member_roll),
-        *each("peer object", installed.peer),
-        *each("gateways", installed.gateways),
-        *each("network view", installed.network_view),
-        *both("addresses", addresses.addresses),
-        *both("discovery port", partial(addresses.port, number=DISCOVERY_PORT)),
-        *both("service port", partial(addresses.port, number=SERVICE_PORT)),
-        *each("own root", trust.own_root),
-        *both("root of the peer", trust.held_root),
-        _Step("trust domains", "both", partial(trust.trust_domains, facts)),
-        *both("trust domain of the peer", trust.peer_trust_domain),
-        *both("clientID", partial(identities.client_id, path=path)),
-        *both("chain shown", trust.shown_chain),
-        *each("watch", partial(watches.watch, path=path)),
-        *both("announced gateways", partial(identities.announced, path=path)),
-        _Step("exports", "mesh1", partial(sets.exports, facts)),
-        _Step("imports", "mesh2", partial(sets.imports, facts)),
-        *each("generated routes", generated.routes),
-        _Step("reviews route", "mesh2", partial(routes.reviews, mesh2)),
-        _Step("client sidecar", "mesh2", partial(routes.client, mesh2, path)),
-        _Step("split routes", "mesh2", partial(routes.split, mesh2, path, hints.weights, hints.dependent)),
-        _Step("mongodb route", "mesh2", partial(routes.mongodb, mesh2)),
-        _Step("calls of ratings", "mesh2", partial(crossing.calls, facts, path)),
-        _Step("calls of mongodb", "mesh2", partial(database.calls, facts, path)),
-        _Step("egress", "mesh2", partial(crossing.egress, facts, path)),
-        _Step("ingress", "mesh1", partial(crossing.ingress, facts, path)),
-        *each("workload", traffic.workloads),
-        _Step("mongodb", "mesh1", partial(database.served, facts, path)),
-        _Step("application", "mesh1", partial(traffic.application, facts, mesh1, path)),
-        _Step("application", "mesh2", partial(traffic.application, facts, mesh2, path)),
-        _Step("productpage", "mesh2", partial(traffic.page, facts, path)),
-        *both("strangers", trust.strangers),
-        _Step("exposure", "mesh1", partial(sets.exposure, facts)),
-        *each("access log", partial(traffic.access_log, path=path)),
+        *each("API", installation_links.api),
+        *both("control plane", installation_links.control_plane),
+        *each("member roll", installation_links.member_roll),
+        *each("peer object", installation_links.peer),
+        *each("gateways", installation_links.gateways),
+        *each("network view", installation_links.network_view),
+        *both("addresses", address_links.addresses),
+        *both("discovery port", partial(address_links.port, number=DISCOVERY_PORT)),
+        *both("service port", partial(address_links.port, number=SERVICE_PORT)),
+        *each("own root", trust_links.own_root),
+        *both("root of the peer", trust_links.held_root),
+        _Step("trust domains", "both", partial(trust_links.trust_domains, facts)),
+        *both("trust domain of the peer", trust_links.peer_trust_domain),
+        *both("clientID", partial(identity_links.client_id, path=path)),
+        *both("chain shown", trust_links.shown_chain),
+        *each("watch", partial(watch_links.watch, path=path)),
+        *both("announced gateways", partial(identity_links.announced, path=path)),
+        _Step("exports", "mesh1", partial(set_links.exports, facts)),
+        _Step("imports", "mesh2", partial(set_links.imports, facts)),
+        *each("generated routes", generated_links.routes),
+        _Step("reviews route", "mesh2", partial(caller_links.reviews, mesh2)),
+        _Step("client sidecar", "mesh2", partial(caller_links.client, mesh2, path)),
+        _Step("split routes", "mesh2", partial(caller_links.split, mesh2, path, hints.weights, hints.dependent)),
+        _Step("mongodb route", "mesh2", partial(caller_links.mongodb, mesh2)),
+        _Step("calls of ratings", "mesh2", partial(request_links.calls, facts, path)),
+        _Step("calls of mongodb", "mesh2", partial(database_links.calls, facts, path)),
+        _Step("egress", "mesh2", partial(request_links.egress, facts, path)),
+        _Step("ingress", "mesh1", partial(request_links.ingress, facts, path)),
+        *each("workload", workload_links.workloads),
+        _Step("mongodb", "mesh1", partial(database_links.served, facts, path)),
+        _Step("application", "mesh1", partial(workload_links.application, facts, mesh1, path)),
+        _Step("application", "mesh2", partial(workload_links.application, facts, mesh2, path)),
+        _Step("productpage", "mesh2", partial(workload_links.page, facts, path)),
+        *both("strangers", trust_links.strangers),
+        _Step("exposure", "mesh1", partial(set_links.exposure, facts)),
+        *each("access log", partial(workload_links.access_log, path=path)),
     ]

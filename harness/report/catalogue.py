@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from harness.report.record import Requirement
+from harness.report.run_record import Requirement
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 _MARK = "requirement"

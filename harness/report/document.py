@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.redact import redacted
 from harness.report.figures import figures
-from harness.report.record import RANK, Requirement, Result, RunRecord, TestRecord
+from harness.report.run_record import RANK, Requirement, Result, RunRecord, TestRecord
+from harness.run.redact import redacted
 
 API_VERSION = "federation-conformance/v1alpha1"
 KIND = "FederationConformanceReport"

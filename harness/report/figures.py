@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from harness.independence import Independence
-from harness.ledger import Account, Fate, Record
-from harness.measure import WARM_UP, Measurement
 from harness.report.service_graph import service_graph
-from harness.split import INTERVAL_LEVEL, Verdict
+from harness.split.independence import Independence
+from harness.split.ledger import Account, Fate, Record
+from harness.split.meter import WARM_UP, Measurement
+from harness.split.sequential import INTERVAL_LEVEL, Verdict
 
 _LOOKS_SHOWN = 100
 _EXAMPLES_SHOWN = 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from harness.redact import redacted, redacted_text
+from harness.run.redact import redacted, redacted_text
 
 _HEAD = '<?xml version="1.0" encoding="utf-8"?>'
 

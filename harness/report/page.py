@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
-from harness.options import EMBEDDED_SAYS
 from harness.report.figures_page import heading, name_of, split_section, traffic_section
 from harness.report.markup import Markup, element, join, table
 from harness.report.timeline_svg import timeline
+from harness.scenario.options import EMBEDDED_SAYS
 
 Json = dict[str, Any]
 

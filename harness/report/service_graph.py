@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.envoy import ClusterName
-from harness.ledger import LoggedLine, Record, Role
-from harness.mesh import ENTRY_GATEWAY
-from harness.probe import Page
+from harness.product.envoy import ClusterName
+from harness.product.mesh import ENTRY_GATEWAY
+from harness.split.ledger import LoggedLine, Record, Role
+from harness.split.probe import Page
 
 _IMPORTS = "-imports.local"
 _INGRESS, _PRODUCTPAGE, _REVIEWS, _RATINGS = ENTRY_GATEWAY, "productpage", "reviews", "ratings"

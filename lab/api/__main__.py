@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from lab.api.server import Server
+from lab.api.http.server import Server
 from lab.settings import ClusterSettings
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from lab.faults import apiserver, discovery, sets, traffic, trust
 from lab.faults.fault import CAPTURED, Fault
-from lab.running import RunningLab
+from lab.processes.running import RunningLab
 
 __all__ = ["CAPTURED", "CATALOGUE", "Fault", "RunningLab"]
 

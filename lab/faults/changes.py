@@ -17,8 +17,8 @@ import aiohttp
 from lab import resources
 from lab.client import ApiClient, ApiError, Object
 from lab.node.bootstrap import ADMIN_PORT
+from lab.processes.supervisor import LabError
 from lab.resources import Resource
-from lab.supervisor import LabError
 
 Edit = Callable[[Object], None]
 _FROM_SERVER = (

@@ -9,8 +9,8 @@ import os
 import aiohttp
 
 from lab.client import ApiError
-from lab.running import DIRECTORY_VARIABLE, KUBECONFIG_VARIABLE, RunningLab, default_directory, read_state
-from lab.supervisor import LabError
+from lab.processes.running import DIRECTORY_VARIABLE, KUBECONFIG_VARIABLE, RunningLab, default_directory, read_state
+from lab.processes.supervisor import LabError
 
 
 def fault(arguments: argparse.Namespace) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 from lab import resources
 from lab.faults.changes import Change, Ledger, held_by, restart_pods, save, until_told
-from lab.running import RunningLab
-from lab.supervisor import LabError
+from lab.processes.running import RunningLab
+from lab.processes.supervisor import LabError
 
 CAPTURED = "captured"
 """Reference of the faults that were captured on a real federation."""

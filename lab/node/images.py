@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from lab import addresses, guardian
+from lab import addresses
 from lab.client import Object
 from lab.node.bootstrap import bootstrap, discovery_service, role_of
+from lab.processes import guardian
 
 Gate = Callable[[str, str, int], tuple[str, int]]
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from lab.children import die_with
+from lab.processes.children import die_with
 
 
 class Process:

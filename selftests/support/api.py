@@ -18,9 +18,9 @@ from typing import Any
 
 import requests
 
-from lab.api.pki import create_cluster_files
-from lab.blocks import take_block
-from lab.children import Child, start, stop
+from lab.api.http.pki import create_cluster_files
+from lab.processes.blocks import take_block
+from lab.processes.children import Child, start, stop
 from lab.settings import ClusterSettings
 
 _START_SECONDS = 20

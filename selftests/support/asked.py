@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import urllib3
 import websocket
 
-from lab.api.server import parse
+from lab.api.http.server import parse
 
 VARIABLE = "ASKED_FILE"
 _WRITES = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from lab.api.pki import create_cluster_files
-from lab.blocks import take_block
-from lab.children import start, stop
+from lab.api.http.pki import create_cluster_files
 from lab.client import ApiClient, Informer, Key, Object
 from lab.kube import controllers
 from lab.kube.objects import now
+from lab.processes.blocks import take_block
+from lab.processes.children import start, stop
 from lab.resources import NAMESPACE, POD, Resource
 from lab.settings import ClusterSettings
 from selftests.support.stories import told_in

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from lab.api.pki import create_cluster_files
+from lab.api.http.pki import create_cluster_files
 from lab.settings import ClusterSettings
 
 

@@ -17,17 +17,17 @@ from typing import Any
 
 import pytest
 
-from harness.cluster import Cluster
+from harness.checks.peering import remote_problems, watch_problems
+from harness.cluster.cluster import Cluster
+from harness.cluster.kinds import DEPLOYMENT, PEER, POD, Kind
 from harness.diagnosis import Diagnosis
-from harness.entry import productpage_entry, wait_for_stars
-from harness.envoy import Proxy
-from harness.kinds import DEPLOYMENT, PEER, POD, Kind
-from harness.mesh import MESH2, Federation
-from harness.peering import remote_problems, watch_problems
-from harness.progress import Progress
-from harness.provision import Provisioner
-from harness.status import condition_true
-from harness.waiting import wait_for
+from harness.product.envoy import Proxy
+from harness.product.mesh import MESH2, Federation
+from harness.product.status import condition_true
+from harness.run.progress import Progress
+from harness.run.waiting import wait_for
+from harness.scenario.entry import productpage_entry, wait_for_stars
+from harness.scenario.provision import Provisioner
 from selftests.support.lab import processes_of, start_lab, stop_lab
 
 ROOT = Path(__file__).parent.parent.parent

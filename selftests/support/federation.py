@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 import requests
 
-from harness import kinds
-from harness.cluster import Cluster
-from harness.envoy import AccessLine, Proxy, parse_access_line
-from harness.mesh import MESH1, MESH2, MeshNames, running_pods
-from harness.probe import look_at
-from harness.progress import Progress
-from harness.provision import Provisioner
-from harness.transport import NotFound
+from harness.cluster import kinds
+from harness.cluster.cluster import Cluster
+from harness.cluster.transport import NotFound
+from harness.product.envoy import AccessLine, Proxy, parse_access_line
+from harness.product.mesh import MESH1, MESH2, MeshNames, running_pods
+from harness.run.progress import Progress
+from harness.scenario.provision import Provisioner
+from harness.split.probe import look_at
 from lab.faults.fault import Fault
-from lab.running import RunningLab
+from lab.processes.running import RunningLab
 from selftests.support.lab import start_lab, stop_lab
 
 NAMES: dict[str, MeshNames] = {"mesh1": MESH1, "mesh2": MESH2}

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster import Cluster
-from lab import guardian
+from harness.cluster.cluster import Cluster
+from lab.processes import guardian
+from lab.processes.supervisor import command
 from lab.settings import ClusterSettings
-from lab.supervisor import command
 
 _LISTEN = "0A"
 

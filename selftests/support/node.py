@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.children import die_with
+from lab.processes.children import die_with
 from lab.settings import ClusterSettings
 
 _PROJECT = Path(__file__).resolve().parents[2]

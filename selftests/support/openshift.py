@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime
 
-from harness.cluster import Cluster
-from harness.preflight import Asked, preflight
+from harness.cluster.cluster import Cluster
+from harness.scenario.preflight import Asked, preflight
 from selftests.support.recorded_api import items, resources
 
 SERVICE_MESH = "/apis/maistra.io/v2"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab.api.pki import create_cluster_files
+from lab.api.http.pki import create_cluster_files
 from lab.settings import ClusterSettings
 
 Object = dict[str, Any]

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.ledger import Ledger
-from harness.measure import WARM_UP, Judge, Measurement
-from harness.probe import Page, Probe, user_agent
 from harness.report.catalogue import catalogue
 from harness.report.document import document
-from harness.report.record import MeshRecord, PeerState, Result, RunRecord, TestRecord
-from harness.split import SplitTest
+from harness.report.run_record import MeshRecord, PeerState, Result, RunRecord, TestRecord
+from harness.split.ledger import Ledger
+from harness.split.meter import WARM_UP, Judge, Measurement
+from harness.split.probe import Page, Probe, user_agent
+from harness.split.sequential import SplitTest
 from selftests.support.scripted import BACKENDS, CALLER, RATINGS, Answer, call_line, ratings_line, stamp
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
-from harness import kinds, lease
-from harness.manifests import RUN_LABEL
+from harness.cluster import kinds
+from harness.scenario.manifests import RUN_LABEL
+from harness.scenario.ownership import lease
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_TEST = ("tests/test_install.py", "-k", "trust_domains")

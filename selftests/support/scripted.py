@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from harness.ledger import Ledger, Role, Source
+from harness.split.ledger import Ledger, Role, Source
 
 HOSTS = {
     "mesh1": "ratings.mesh2-bookinfo.svc.mesh1-imports.local",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import requests
 
-from lab.api.pki import kubeconfig
+from lab.api.http.pki import kubeconfig
 from lab.settings import ClusterSettings
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness import lease
+from harness.scenario.ownership import lease
 
 
 def pytest_configure() -> None:

@@ -1,0 +1,152 @@
+"""What the two meshes know of each other: watches, exports, imports; each check says in lines what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from harness.cluster import kinds
+from harness.cluster.transport import Objects
+from harness.product.mesh import Federation, Mesh, MeshNames
+from harness.product.status import PeerStatus, ServiceEntry, exported_services, imported_services
+from harness.run.waiting import WaitTimeout
+
+CLUSTER_DOMAIN = "cluster.local"
+SHARED = ("mongodb", "ratings")
+ALIAS_NAMESPACE = "bookinfo"
+
+
+def exported_name(service: str, peer: str) -> str:
+    """Host name under which the exporter offers a service; `peer` is the exporter's name for the importer."""
+    return f"{service}.{ALIAS_NAMESPACE}.svc.{peer}-exports.local"
+
+
+def imported_host(service: str, mesh: Mesh) -> str:
+    """Host name under which `mesh` sees a service of its peer."""
+    return f"{service}.{mesh.app_namespace}.svc.{mesh.peer}-imports.local"
+
+
+def local_host(service: str, mesh: Mesh) -> str:
+    """Host name of a Service of the mesh's own application namespace."""
+    return f"{service}.{mesh.app_namespace}.svc.{CLUSTER_DOMAIN}"
+
+
+def wanted_exports(mesh: Mesh) -> list[ServiceEntry]:
+    """What an exporting mesh is asked to offer its peer."""
+    return [ServiceEntry(exported_name(service, mesh.peer), local_host(service, mesh)) for service in SHARED]
+
+
+def wanted_imports(federation: Federation) -> list[ServiceEntry]:
+    """What mesh2 is asked to import; exported names are made by mesh1, local ones by mesh2."""
+    mesh1, mesh2 = federation.mesh1, federation.mesh2
+    return [ServiceEntry(exported_name(service, mesh1.peer), imported_host(service, mesh2)) for service in SHARED]
+
+
+def watch_problems(mesh: Mesh, now: Callable[[], datetime]) -> dict[str, str]:
+    """Each istiod pod of a mesh and what is wrong, and stays wrong, with its own watch, '' where nothing is.
+
+    `now` gives the cluster's time, in UTC. Comes back as soon as every watch is connected and freshly synced.
+    """
+    pods = [pod["metadata"]["name"] for pod in mesh.istiod_pods()]
+    if not pods:
+        return {mesh.istiod: f"{mesh.name}: no pod of {mesh.istiod} is running, so nobody keeps its status true"}
+
+    def look(status: PeerStatus) -> dict[str, str]:
+        return _own(status, pods, now(), mesh.bounds.sync_age)
+
+    return _lasting(mesh, "its own watches to be connected and synced", pods, look)
+
+
+def remote_problems(mesh: Mesh, other: Mesh) -> dict[str, str]:
+    """Each istiod pod of the other mesh and why its watch on this mesh is not, and goes on not being, connected.
+
+    '' where it is. With several istiods here a watch ends at any one of them: all their views count together.
+    """
+    pods = other.istiod_pods()
+    if not pods:
+        return {other.istiod: f"{other.name}: no pod of {other.istiod} is running, so nobody watches {mesh.name}"}
+    names = [pod["metadata"]["name"] for pod in pods]
+    what = f"the watches of {other.name} to be connected"
+    return _lasting(mesh, what, names, lambda status: _remote(other.name, status, pods))
+
+
+def unconnected(names: MeshNames, found: Objects, pods: Objects, remotes: Objects) -> list[str]:
+    """What a ServiceMeshPeer (`found`, none or one) still lacks for both directions to be connected, in lines.
+
+    pods: running istiods of its own mesh, each of which must have synced once; remotes: those of the other mesh, each
+    of which must be seen by one of ours. No running istiod is something that is lacking too.
+    """
+    if not found:
+        return [f"{_named(names)} does not exist"]
+    status = PeerStatus.of(found[0])
+    nobody = [
+        f"no istiod of {mesh} is running" for mesh, some in ((names.name, pods), (names.peer, remotes)) if not some
+    ]
+    own = _own(status, [pod["metadata"]["name"] for pod in pods], datetime.now(UTC), timedelta.max)
+    return [*nobody, *own.values(), *_remote(names.peer, status, remotes).values()]
+
+
+def _own(status: PeerStatus, pods: Sequence[str], now: datetime, bound: timedelta) -> dict[str, str]:
+    problems = {pod: status.watch_problem(pod, now, bound) for pod in pods}
+    return {pod: problem for pod, problem in problems.items() if problem}
+
+
+def _remote(other: str, status: PeerStatus, pods: Objects) -> dict[str, str]:
+    addresses = {pod["status"].get("podIP", ""): pod["metadata"]["name"] for pod in pods}
+    seen = ", ".join(source or "unnamed" for source in status.connected_sources()) or "none"
+    return {
+        addresses[missing]: f"{addresses[missing]} ({missing}) of {other} has no watch connected, only: {seen}"
+        for missing in status.missing_remotes(addresses)
+    }
+
+
+def _lasting(
+    mesh: Mesh, what: str, pods: Sequence[str], look: Callable[[PeerStatus], dict[str, str]]
+) -> dict[str, str]:
+    """Each pod and its problem, '' for none; that nothing was seen is a problem of every pod."""
+    # A gateway that gets a new listener cuts the watch, which comes back by itself: only what lasts is a problem.
+    last: dict[str, str] | None = None
+
+    def healthy(found: Objects) -> bool | None:
+        nonlocal last
+        last = look(PeerStatus.of(found[0])) if found else dict.fromkeys(pods, "does not exist")
+        return not last or None
+
+    try:
+        mesh.cluster.wait(
+            what,
+            kinds.PEER,
+            mesh.system_namespace,
+            mesh.peer,
+            until=healthy,
+            timeout=mesh.bounds.reconnect,
+            served=True,
+        )
+    except WaitTimeout as error:
+        if last is None:
+            return dict.fromkeys(pods, f"unknown: {error}")
+    problems = last or {}
+    return {pod: f"{mesh.name}: {_named(mesh)}: {problem}" if (problem := problems.get(pod)) else "" for pod in pods}
+
+
+def _named(names: MeshNames) -> str:
+    return f"ServiceMeshPeer {names.system_namespace}/{names.peer}"
+
+
+def exports_of(mesh: Mesh) -> tuple[ServiceEntry, ...] | None:
+    """What the mesh says it exports to its peer; None where its ExportedServiceSet has no status."""
+    return exported_services(mesh.cluster.get(kinds.EXPORTS, mesh.peer, mesh.system_namespace))
+
+
+def imports_of(mesh: Mesh) -> tuple[ServiceEntry, ...] | None:
+    """What the mesh says it imports from its peer; None where its ImportedServiceSet has no status."""
+    return imported_services(mesh.cluster.get(kinds.IMPORTS, mesh.peer, mesh.system_namespace))
+
+
+def set_problems(where: str, wanted: Sequence[ServiceEntry], found: Sequence[ServiceEntry] | None) -> list[str]:
+    """How a set of services differs from what was asked for: missing, surplus (an exposure), or no status at all."""
+    if found is None:
+        return [f"{where} has no status: no ServiceMeshPeer of its namespace has its name, or istiod is not there"]
+    missing = [f"{where}: {entry} is missing" for entry in wanted if entry not in found]
+    surplus = [f"{where}: {entry} was not asked for" for entry in found if entry not in wanted]
+    return missing + surplus

@@ -1,0 +1,179 @@
+"""Links of what is installed: API, control plane, member roll, peer object, gateways."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+from harness.cluster import kinds
+from harness.cluster.cluster import Cluster
+from harness.cluster.transport import ClusterError, Forbidden, NotFound, Object, Unauthorized, Unreachable
+from harness.diagnosis.mesh_facts import Facts, MeshFacts
+from harness.diagnosis.model import Link, Look
+from harness.diagnosis.unready_pods import why_not_ready
+from harness.product.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.product.status import ControlPlaneStatus, MemberRollStatus, condition_true
+
+_ASKED = 12
+_TOLERATED = 1
+
+
+def api(mesh: MeshFacts) -> Link:
+    """The API server answers, accepts us, and does not fail several of a dozen requests that are not repeated."""
+    look = Look("API", mesh.names.name, f"namespace kube-system at {mesh.cluster.server}, {_ASKED} times")
+    once = mesh.cluster.with_patience(0)
+    try:
+        with ThreadPoolExecutor(_ASKED) as pool:
+            failures = [error for error in pool.map(lambda _: _failure(once), range(_ASKED)) if error]
+    finally:
+        once.close()
+    if refused := [error for error in failures if isinstance(error, Unauthorized)]:
+        return look.broken("api-unauthorized", refused[0].detail)
+    if failures and len(failures) == _ASKED and isinstance(failures[0], Unreachable):
+        return look.broken("api-unreachable", failures[0].detail, detail=failures[0].detail.removeprefix("no answer: "))
+    if len(failures) > _TOLERATED:
+        detail = f"{len(failures)} of {_ASKED}, such as: {failures[-1].detail}"
+        return look.broken("api-failing", detail, detail=detail)
+    return look.ok(f"{_ASKED - len(failures)} of {_ASKED} requests answered")
+
+
+def _failure(cluster: Cluster) -> ClusterError | None:
+    try:
+        cluster.uid()  # /version is answered to anybody
+    except Forbidden:
+        return None  # known, and told what it may not do
+    except ClusterError as error:
+        return error
+    return None
+
+
+def control_plane(facts: Facts, mesh: MeshFacts) -> Link:
+    """The control plane is there, its istiod runs, and it is Ready but for gateways, which are links of their own."""
+    name = mesh.names.control_plane
+    look = Look("control plane", mesh.names.name, f"ServiceMeshControlPlane {mesh.system}/{name}, istiod's pods")
+    for kind in (kinds.CONTROL_PLANE, *kinds.FEDERATION_KINDS):
+        try:
+            mesh.all(kind)
+        except NotFound:
+            return look.broken("crds-missing", f"{kind.api_version} {kind} is not served", kind=kind)
+    try:
+        status = ControlPlaneStatus.of(mesh.control_plane())
+    except NotFound:
+        return _no_control_plane(look, facts, mesh)
+    pods = [pod for pod in mesh.istiod_pods() if condition_true(pod, "Ready")]
+    if not pods:
+        why = why_not_ready(mesh, mesh.system, mesh.istiod_labels)
+        return look.broken("istiod-down", f"no ready pod: {why}", istiod=mesh.names.istiod, detail=why)
+    if len(pods) > 1 and mesh.version().leader_only:
+        named = ", ".join(pod["metadata"]["name"] for pod in pods)
+        text = f"{len(pods)} istiod"
+        return look.broken("second-istiod", text, name=name, system=mesh.system, count=len(pods), detail=named)
+    if not status.is_ready and not (status.unready and set(status.unready) <= set(mesh.names.gateways)):
+        return look.broken("control-plane-not-ready", str(status), name=name, detail=status)
+    return look.ok(f"{status}, {len(pods)} istiod")
+
+
+def _no_control_plane(look: Look, facts: Facts, mesh: MeshFacts) -> Link:
+    """One kubeconfig given twice is no matter of what is installed."""
+    name = mesh.names.control_plane
+    with contextlib.suppress(ClusterError):
+        if facts.one_cluster():
+            values = {"proof": _proof(mesh), "system": mesh.system, "variable": f"{mesh.names.name.upper()}_KUBECONFIG"}
+            seen = f"there is none, and {mesh.names.peer} is the same cluster"
+            return look.broken("same-cluster", seen, name=name, **values)
+    return look.broken("control-plane-missing", "there is none", name=name)
+
+
+def _proof(mesh: MeshFacts) -> str:
+    """What tells clusters apart, as `Facts.one_cluster` does."""
+    try:
+        return f"uid {mesh.uid()} of namespace kube-system"
+    except Forbidden:
+        return f"API server {mesh.cluster.server}"
+
+
+def member_roll(mesh: MeshFacts) -> Link:
+    """The application's namespace is configured as a member."""
+    look = Look("member roll", mesh.names.name, f"ServiceMeshMemberRoll {mesh.system}/default")
+    found = mesh.find(kinds.MEMBER_ROLL, "default")
+    values = {"namespace": mesh.app, "system": mesh.system}
+    if found is None:
+        return look.broken("namespace-not-member", "there is none", detail="there is no member roll", **values)
+    status = MemberRollStatus.of(found)
+    if mesh.app not in status.configured or mesh.app not in status.asked:
+        detail = f"members {list(status.asked)}, {status}"
+        return look.broken("namespace-not-member", detail, detail=detail, **values)
+    return look.ok(f"configured {list(status.configured)}")
+
+
+def peer(mesh: MeshFacts) -> Link:
+    """There is a peer object of the right name in the control plane's namespace."""
+    name = mesh.names.peer
+    look = Look("peer object", mesh.names.name, f"ServiceMeshPeer {mesh.system}/{name}")
+    if mesh.peer:
+        return look.ok("there")
+    return absent(look, mesh, kinds.PEER, "peer-missing")
+
+
+def absent(look: Look, mesh: MeshFacts, kind: kinds.Kind, cause: str) -> Link:
+    """The link where a mesh lacks the object named like its peer: it lies elsewhere, or `cause`, with its others."""
+    name, system = mesh.names.peer, mesh.system
+    if mesh.is_misplaced(kind, name):
+        seen = f"it is in {mesh.app}"
+        return look.broken("object-misplaced", seen, kind=kind, name=name, namespace=mesh.app, system=system)
+    others = [obj["metadata"]["name"] for obj in mesh.all(kind)]
+    detail = f", only {', '.join(others)}" if others else ""
+    return look.broken(cause, f"there is none{detail}", name=name, system=system, detail=detail)
+
+
+def gateways(mesh: MeshFacts) -> Link:
+    """Both gateways that the peer object names exist in this mesh, with both ports and a ready pod; they are the
+    peer's alone, and their Services select no other pods."""
+    look = Look("gateways", mesh.names.name, f"Services, Deployments and pods in {mesh.system}")
+    seen = []
+    for direction in ("egress", "ingress"):
+        name = mesh.gateway(direction)
+        expected = {"egress": mesh.names.egress_gateway, "ingress": mesh.names.ingress_gateway}[direction]
+        service = mesh.find(kinds.SERVICE, name)
+        if service is None:
+            values = {"gateway": name, "expected": expected}
+            return look.broken(f"{direction}-gateway-missing", f"no Service {name}", **values)
+        ports = {port["port"] for port in service["spec"].get("ports") or []}
+        for port in (DISCOVERY_PORT, SERVICE_PORT):
+            if port not in ports:
+                return look.broken("gateway-port-missing", f"{name} has {sorted(ports)}", gateway=name, port=port)
+        if strays := [pod["metadata"]["name"] for pod in mesh.strays(name)]:
+            pods = ", ".join(strays)
+            return look.broken("gateway-selects-others", f"{name} also selects {pods}", gateway=name, pods=pods)
+        ready = [pod for pod in mesh.gateway_pods(name) if condition_true(pod, "Ready")]
+        if not ready:
+            why = why_not_ready(mesh, mesh.system, service["spec"].get("selector") or {})
+            return look.broken("gateway-down", f"{name}: no ready pod: {why}", gateway=name, detail=why)
+        seen.append(f"{name}: {len(ready)} ready")
+    # Two peers at one egress gateway get along.
+    if others := [obj["metadata"]["name"] for obj in mesh.all(kinds.PEER) if _shares_ingress(mesh, obj)]:
+        name, detail = mesh.gateway("ingress"), ", ".join([mesh.names.peer, *others])
+        return look.broken("ingress-shared", f"{name} serves {detail}", gateway=name, detail=detail)
+    return look.ok(", ".join(seen))
+
+
+def _shares_ingress(mesh: MeshFacts, peer: Object) -> bool:
+    named = ((peer["spec"].get("gateways") or {}).get("ingress") or {}).get("name")
+    return peer["metadata"]["name"] != mesh.names.peer and named == mesh.gateway("ingress")
+
+
+def network_view(mesh: MeshFacts) -> Link:
+    """The egress gateway asks istiod for the network that it calls the peer's."""
+    gateway, expected = mesh.gateway("egress"), f"network-{mesh.names.peer}"
+    look = Look("network view", mesh.names.name, f"Deployment {mesh.system}/{gateway}")
+    deployment = mesh.find(kinds.DEPLOYMENT, gateway)
+    if deployment is None:
+        return look.unknown(f"there is no Deployment {gateway}")
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    values = [entry for container in containers for entry in container.get("env") or []]
+    named = (e.get("value", "") for e in values if e["name"] == "ISTIO_META_REQUESTED_NETWORK_VIEW")
+    seen = next(named, "")
+    if expected not in seen.split(","):
+        view = seen or "none"
+        return look.broken("network-view-wrong", view, gateway=gateway, seen=view, expected=expected)
+    return look.ok(seen)

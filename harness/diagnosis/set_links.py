@@ -1,0 +1,185 @@
+"""Links of what the meshes offer each other: exports, imports, and what is exposed beyond them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.checks.peering import ALIAS_NAMESPACE, CLUSTER_DOMAIN, SHARED, exported_name
+from harness.cluster import kinds
+from harness.cluster.transport import ClusterError
+from harness.diagnosis.installation_links import absent
+from harness.diagnosis.leader import missing_writer
+from harness.diagnosis.mesh_facts import Facts, MeshFacts
+from harness.diagnosis.model import Link, Look
+from harness.diagnosis.set_rules import LOCAL_SUFFIX, Names, Rule, choice, export_rules, import_rules
+from harness.product.status import PeerStatus, ServiceEntry, exported_services, imported_services
+
+Listed = Sequence[ServiceEntry]
+
+
+def exports(facts: Facts) -> Link:
+    """mesh1 exports ratings and mongodb; what else it exports breaks no request, see `exposure`."""
+    mesh, kind = facts.mesh1, kinds.EXPORTS
+    look = Look("exports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}, Services in {mesh.app}")
+    found = mesh.find(kind, mesh.names.peer)
+    if found is None:
+        return absent(look, mesh, kind, "export-set-misnamed")
+    listed = exported_services(found)
+    if listed is None and (unwritten := _unwritten(look, mesh)):
+        return unwritten
+    rules = export_rules(found)
+    if broken := _of_all({name: _not_exported(look, mesh, rules, listed, name) for name in SHARED}):
+        return broken
+    if listed is None:
+        return look.broken("not-exported-yet", "it has no status", name=mesh.names.peer)
+    return look.ok(_text(listed))
+
+
+def _not_exported(look: Look, mesh: MeshFacts, rules: list[Rule], listed: Listed | None, name: str) -> Link | None:
+    """The link where a service is not offered under its name, or None."""
+    names, expected = Names(mesh.app, name), exported_name(name, mesh.names.peer)
+    service = mesh.find(kinds.SERVICE, name, mesh.app)
+    if service is None:
+        return look.broken("export-service-missing", f"there is no Service {names}", service=name, names=names)
+    labels = service["metadata"].get("labels") or {}
+    rule, ignored = choice(rules, names, labels)
+    if rule is None and ignored:
+        return _ignored(look, "export-rule-ignored", ignored, name)
+    if rule is None:
+        known = {Names(mesh.app, obj["metadata"]["name"]) for obj in mesh.all(kinds.SERVICE, mesh.app)}
+        detail = f"no rule takes Service {names}; {_misfits(rules, names, labels, known)}"
+        return look.broken("export-rule-no-match", detail, service=name, names=names, detail=detail)
+    alias = rule.names(names)
+    values: dict[str, Any] = {"service": name, "rule": rule, "expected": expected, "alias": ALIAS_NAMESPACE}
+    if alias != Names(ALIAS_NAMESPACE, name):
+        seen = f"{alias.name}.{alias.namespace}.{expected.split('.', 2)[2]}"
+        return look.broken("exported-under-another-name", f"{seen} instead of {expected}", seen=seen, **values)
+    if listed is not None and ServiceEntry(expected, f"{name}.{mesh.app}.svc.{CLUSTER_DOMAIN}") not in listed:
+        detail = f"{expected} is not listed, only: {_text(listed)}"
+        return look.broken("export-not-listed", detail, detail=detail, system=mesh.system, **values)
+    return None
+
+
+def exposure(facts: Facts) -> Link:
+    """mesh1 exports nothing that it was not asked for."""
+    mesh, kind = facts.mesh1, kinds.EXPORTS
+    look = Look("exposure", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}")
+    found = mesh.find(kind, mesh.names.peer)
+    listed = exported_services(found) if found else None
+    if listed is None:
+        return look.unknown("nothing says what is exported")
+    wanted = {f"{name}.{mesh.app}.svc.{CLUSTER_DOMAIN}" for name in SHARED}
+    if surplus := [entry for entry in listed if entry.hostname not in wanted]:
+        names = ", ".join(entry.hostname.split(".")[0] or entry.exported_name for entry in surplus)
+        return look.broken("surplus-export", names, service=names)
+    return look.ok(f"nothing beyond {', '.join(SHARED)}")
+
+
+def imports(facts: Facts) -> Link:
+    """mesh2 imports ratings and mongodb under the names that its routes use."""
+    mesh, kind = facts.mesh2, kinds.IMPORTS
+    look = Look("imports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}")
+    found = mesh.find(kind, mesh.names.peer)
+    if found is None:
+        return absent(look, mesh, kind, "import-set-misnamed")
+    listed = imported_services(found)
+    if listed is None and (unwritten := _unwritten(look, mesh)):
+        return unwritten
+    rules = import_rules(found, mesh.names.peer)
+    if broken := _of_all({name: _not_imported(look, facts, rules, listed or (), name) for name in SHARED}):
+        return broken
+    return look.ok(_text(listed or ()))
+
+
+def _not_imported(look: Look, facts: Facts, rules: list[Rule], listed: Listed, name: str) -> Link | None:
+    """The link where a service is not known under the name that routes use, or None."""
+    mesh, names = facts.mesh2, Names(ALIAS_NAMESPACE, name)
+    expected = f"{name}.{mesh.app}.svc.{mesh.names.peer}-imports.local"
+    rule, ignored = choice(rules, names)
+    if rule is None and ignored:
+        return _ignored(look, "import-rule-ignored", ignored, name)
+    if rule is None:
+        detail = f"no rule takes {names}, as which {mesh.names.peer} offers it; {_misfits(rules, names)}"
+        if any(rule.selector.get("namespace") == facts.mesh1.app for rule in rules):
+            detail += f"; rules see the alias {ALIAS_NAMESPACE}, not {facts.mesh1.app}"
+        return look.broken("import-rule-no-match", detail, service=name, detail=detail)
+    if rule.body.get("importAsLocal"):
+        hosts = ", ".join(entry.hostname for entry in listed if entry.exported_name.startswith(f"{name}."))
+        seen = hosts or "importAsLocal"
+        return look.broken("import-as-local", seen, service=name, seen=seen, expected=expected)
+    values: dict[str, Any] = {"service": name, "rule": rule, "expected": expected}
+    if (seen := rule.host(names)) != expected:
+        change = _change(rule, names, mesh)
+        return look.broken(
+            "imported-under-another-name", f"{seen} instead of {expected}", seen=seen, change=change, **values
+        )
+    if not any(entry.hostname == expected for entry in listed):
+        detail = f"{expected} is not listed, only: {_text(listed)}"
+        return look.broken("not-imported-yet", detail, detail=detail, **values)
+    return None
+
+
+def _change(rule: Rule, names: Names, mesh: MeshFacts) -> str:
+    """What would have a rule give the name that routes use."""
+    alias, parts = rule.names(names), []
+    if alias.name != names.name:
+        parts.append(f"drop nameSelector.alias.name {alias.name} of {rule.where}")
+    if alias.namespace != mesh.app:
+        parts.append(f"set nameSelector.alias.namespace: {mesh.app} in {rule.where}")
+    if rule.suffix != f"svc.{mesh.names.peer}-imports.local":
+        owner = rule.where if rule.body.get("domainSuffix") else "the set"
+        parts.append(f"drop domainSuffix {rule.suffix} of {owner}")
+        if LOCAL_SUFFIX.endswith(rule.suffix):
+            parts.append(f"domainSuffix must differ from {rule.suffix}, where the cluster's own Services are")
+    return "; ".join(parts)
+
+
+def _unwritten(look: Look, mesh: MeshFacts) -> Link | None:
+    """The link where a set has no status because nobody writes any: istiod's pods still write that of the peer."""
+    if not mesh.peer or not PeerStatus.of(mesh.peer).views:
+        return None
+    with contextlib.suppress(ClusterError):
+        if reason := missing_writer(mesh):
+            return look.broken("leader-missing", f"it has no status; {reason}", detail=reason, istiod=mesh.names.istiod)
+    return None
+
+
+def _of_all(found: Mapping[str, Link | None]) -> Link | None:
+    """The first service's broken link, which names the other services that are broken too; None where none is."""
+    broken = {name: link for name, link in found.items() if link}
+    if not broken:
+        return None
+    first, *others = broken.values()
+    same = [name for name, link in broken.items() if link is not first and link.cause == first.cause]
+    more = [f"So it is with {', '.join(same)}."] if same else []
+    more += [link.sentence for link in others if link.cause != first.cause]
+    return replace(first, sentence=" ".join([first.sentence, *more]))
+
+
+def _ignored(look: Look, cause: str, rule: Rule, service: str) -> Link:
+    seen = f"{rule} is left out: {rule.ignored}"
+    return look.broken(cause, seen, rule=rule, service=service, detail=rule.ignored, repair=rule.repair)
+
+
+def _misfits(
+    rules: Sequence[Rule],
+    names: Names,
+    labels: Mapping[str, str] | None = None,
+    known: Collection[Names] = (),
+) -> str:
+    """Which clause of each rule does not fit; `known`: the Services of the namespace, where rules select Services."""
+
+    def clause(rule: Rule) -> str:
+        asked = rule.asked
+        if known and asked and asked.namespace == names.namespace and asked not in known:
+            return f"there is no Service {asked}"
+        return rule.misfit(names, labels or {})
+
+    return "; ".join(f"{rule}: {clause(rule)}" for rule in rules) or "it has no rules"
+
+
+def _text(listed: Listed) -> str:
+    return ", ".join(map(str, listed)) or "nothing"

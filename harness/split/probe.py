@@ -1,0 +1,234 @@
+"""Sends tagged requests to productpage: fixed concurrency, a fresh connection each, never a retry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.cluster.proxies import proxy_for
+
+_UNAVAILABLE = b"unavailable"
+_STARS = (b"glyphicon-star", b"stars")
+_LONGEST_ANSWER = 4 << 20
+
+
+class Page(StrEnum):
+    """What the page shows."""
+
+    STARS = "stars"
+    UNAVAILABLE = "unavailable"
+    NO_RATINGS = "no ratings"
+    NONE = "no page"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One request and its answer. `sent_at` is in seconds since the epoch, `duration` in seconds; `status` is 0 and
+    `error` says why when no answer came; `connected` tells whether anything was sent at all."""
+
+    index: int
+    worker: int
+    user_agent: str
+    request_id: str
+    sent_at: float
+    duration: float
+    status: int
+    page: Page
+    connected: bool = True
+    error: str = ""
+
+    @property
+    def answered_at(self) -> float:
+        return self.sent_at + self.duration
+
+
+def user_agent(run: str, index: int) -> str:
+    """The mark of one probe, forwarded by every bookinfo service."""
+    return f"probe/{run}/{index}"
+
+
+def look_at(status: int, body: bytes) -> Page:
+    """Words of the page; stars on one review do not outweigh ratings missing on another."""
+    if status != 200:
+        return Page.NONE
+    if _UNAVAILABLE in body:
+        return Page.UNAVAILABLE
+    return Page.STARS if any(mark in body for mark in _STARS) else Page.NO_RATINGS
+
+
+class ProbeClient:
+    """Sends up to `limit` probes of one run with `concurrency` requests in flight, in a thread of its own.
+
+    `deliver` gets every probe, in send order, from that thread. `timeout` is for one whole request, in seconds.
+    Probes go by the proxy that harness/cluster/proxies.py names. Use as a context manager, or call `start` and `stop`.
+    Raises ValueError for a URL, or a proxy, that is not HTTP.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        run: str,
+        deliver: Callable[[Probe], None],
+        limit: int,
+        concurrency: int = 16,
+        timeout: float = 15.0,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError(f"probes go to an http:// URL, not {url}")
+        self._host, self._port = parts.hostname, parts.port or 80
+        self._target, self._headers, self._tls = parts.path or "/", {"Host": parts.netloc}, False
+        if proxy := proxy_for(url):
+            if proxy.scheme not in ("http", "https"):
+                raise ValueError(f"probes know HTTP proxies only, not {proxy.url}: name {self._host} in NO_PROXY")
+            self._target = f"http://{parts.netloc}{self._target}"
+            self._headers |= proxy.headers
+            (self._host, self._port), self._tls = proxy.address, proxy.scheme == "https"
+        self._address = self._host
+        self.run, self.limit, self.concurrency, self.timeout = run, limit, concurrency, timeout
+        self._deliver = deliver
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=f"probes {run}", daemon=True)
+        self._next = 0
+        self._early: dict[int, Probe] = {}
+        self._delivered = 0
+        self._failure: BaseException | None = None
+        self._started_at = self._ended_at = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sends nothing more and waits for the answers of what is in flight; raises what ended the thread, if so."""
+        self._stopping.set()
+        self._thread.join()
+        if self._failure:
+            raise self._failure
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until everything is sent and answered, at most `timeout` seconds."""
+        self._thread.join(timeout)
+
+    def __enter__(self) -> ProbeClient:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def sent(self) -> int:
+        """Probes sent so far."""
+        return self._next
+
+    @property
+    def running(self) -> bool:
+        """Whether there is more to send or to receive."""
+        return self._thread.is_alive()
+
+    @property
+    def rate(self) -> float:
+        """Probes per second between start and end."""
+        return self._next / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the first probe to the last answer, or until now."""
+        return (self._ended_at or time.monotonic()) - self._started_at if self._started_at else 0.0
+
+    def _serve(self) -> None:
+        self._started_at = time.monotonic()
+        try:
+            asyncio.run(self._send_all())
+        except BaseException as error:
+            self._failure = error
+        self._ended_at = time.monotonic()
+
+    async def _send_all(self) -> None:
+        # Asked once: a look-up per probe would set the pace. Where it fails, every probe says so itself.
+        with contextlib.suppress(OSError):
+            found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            self._address = str(found[0][4][0])
+        async with asyncio.TaskGroup() as group:
+            for worker in range(self.concurrency):
+                group.create_task(self._work(worker))
+
+    async def _work(self, worker: int) -> None:
+        while not self._stopping.is_set() and self._next < self.limit:
+            index = self._next
+            self._next += 1
+            self._early[index] = await self._send(index, worker)
+            while self._delivered in self._early:
+                probe = self._early.pop(self._delivered)
+                self._delivered += 1
+                self._deliver(probe)
+
+    async def _send(self, index: int, worker: int) -> Probe:
+        agent, request_id = user_agent(self.run, index), str(uuid.uuid4())
+        headers = self._headers | {
+            "User-Agent": agent,
+            "X-Request-Id": request_id,
+            "Accept": "text/html",
+            "Connection": "close",
+        }
+        lines = [f"GET {self._target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        request = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        connected, status, page, error = False, 0, Page.NONE, ""
+        sent_at, begin = time.time(), time.monotonic()
+        try:
+            async with asyncio.timeout(self.timeout):
+                tls: dict[str, Any] = {"ssl": True, "server_hostname": self._host} if self._tls else {}
+                reader, writer = await asyncio.open_connection(self._address, self._port, limit=_LONGEST_ANSWER, **tls)
+                try:
+                    connected = True
+                    sent_at = time.time()
+                    writer.write(request)
+                    status, body = parse_answer(await reader.read(-1))
+                    page = look_at(status, body)
+                finally:
+                    writer.close()
+        except TimeoutError:
+            error = f"no answer within {self.timeout:g} s"
+        except (OSError, ValueError) as problem:
+            error = str(problem) or type(problem).__name__
+        duration = time.monotonic() - begin
+        return Probe(index, worker, agent, request_id, sent_at, duration, status, page, connected, error)
+
+
+def parse_answer(raw: bytes) -> tuple[int, bytes]:
+    """(status, body) of one whole HTTP/1.1 answer; raises ValueError when it is cut off or none at all."""
+    head, separator, body = raw.partition(b"\r\n\r\n")
+    if not separator:
+        raise ValueError("the connection was closed without an answer" if not raw else "the answer was cut off")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    words = first.split(" ", 2)
+    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
+        raise ValueError(f"not an HTTP answer: {first[:80]}")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        body = _join_chunks(body)
+    elif "content-length" in headers and len(body) < int(headers["content-length"]):
+        raise ValueError("the answer was cut off")
+    return int(words[1]), body
+
+
+def _join_chunks(raw: bytes) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        size, separator, rest = raw.partition(b"\r\n")
+        length = int(size.split(b";")[0], 16) if separator else -1
+        if length == 0:
+            return b"".join(chunks)
+        if length < 0 or len(rest) < length + 2:
+            raise ValueError("the answer was cut off")
+        chunks.append(rest[:length])
+        raw = rest[length + 2 :]
