@@ -7,11 +7,15 @@ import re
 from dataclasses import dataclass
 
 from harness.checks.installation import trust_domain
-from harness.checks.peering import CLUSTER_DOMAIN, exported_name, imported_host
 from harness.cluster.addresses import netloc
 from harness.cluster.transport import ClusterError
 from harness.product.envoy import Endpoint, Proxy
-from harness.product.mesh import DISCOVERY_PORT, SERVICE_PORT, Mesh
+from harness.product.mesh import Mesh, server_names
+from harness.product.names import (
+    CLUSTER_DOMAIN,
+    SERVICE_PORT,
+    imported_host,
+)
 from harness.product.trust import Refusal, answers_plaintext, refusal, spiffe_id
 
 APP_PORT = 9080
@@ -58,7 +62,7 @@ class ImportedEndpoints:
 
 def imported_endpoints(mesh: Mesh, service: str) -> ImportedEndpoints:
     """Endpoints of an imported service in the sidecar of reviews, the one that calls ratings."""
-    cluster = f"outbound|{APP_PORT}||{imported_host(service, mesh)}"
+    cluster = f"outbound|{APP_PORT}||{imported_host(service, mesh.app_namespace, mesh.peer)}"
     proxy = app_proxies(mesh, "app=reviews,version=v3")[0]
     egress = frozenset(pod["status"]["podIP"] for pod in mesh.gateway_pods(mesh.egress_gateway))
     return ImportedEndpoints(cluster, proxy.endpoints().get(cluster), egress)
@@ -116,13 +120,13 @@ class Stranger:
     plaintext: bool
 
 
-def stranger_at(mesh: Mesh, other: Mesh, port: int) -> Stranger:
+def stranger_at(mesh: Mesh, port: int) -> Stranger:
     """Knocks at `mesh`'s federation ingress without a certificate. Ports: 8188 discovery, 15443 services.
 
     Raises ClusterError where no TLS server answers: then nobody was refused.
     """
     where = f"{mesh.name} {mesh.ingress_gateway} port {port} at {mesh.ingress.hosts[0]}"
-    connect, name = mesh.connector(port), server_name(mesh, other, port)
+    connect, name = mesh.connector(port), server_names(mesh, port)[0]
     try:
         refused = refusal(connect, name)
         plaintext = answers_plaintext(connect)
@@ -137,10 +141,3 @@ def ingress_identity(mesh: Mesh) -> str:
     """The SPIFFE id of the mesh's federation ingress, by the trust domain its control plane is set to."""
     domain = trust_domain(mesh) or CLUSTER_DOMAIN
     return spiffe_id(domain, mesh.system_namespace, mesh.service_account(mesh.ingress_gateway))
-
-
-def server_name(mesh: Mesh, other: Mesh, port: int) -> str:
-    """The TLS server name under which `other` calls `mesh`'s federation ingress on a port."""
-    if port == DISCOVERY_PORT:
-        return f"discovery.{other.system_namespace}.svc.{mesh.name}.local"
-    return f"outbound_.{APP_PORT}_._.{exported_name('ratings', mesh.peer)}"

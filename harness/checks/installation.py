@@ -14,7 +14,13 @@ from harness.cluster.kinds import (
 )
 from harness.cluster.transport import Object
 from harness.product import trust
-from harness.product.mesh import DISCOVERY_PORT, SERVICE_PORT, Federation, Mesh
+from harness.product.mesh import Federation, Mesh, server_names
+from harness.product.names import (
+    DISCOVERY_PORT,
+    ROOT_CONFIG_MAP,
+    SERVICE_PORT,
+    has_sidecar,
+)
 from harness.product.status import condition_true, ended, is_current
 
 _PORTS = frozenset({DISCOVERY_PORT, SERVICE_PORT})
@@ -136,7 +142,7 @@ def trust_domain(mesh: Mesh) -> str:
 
 def own_root(mesh: Mesh) -> str:
     """The mesh's root now, PEM; '' where istiod wrote none."""
-    found = mesh.cluster.find(CONFIG_MAP, "istio-ca-root-cert", mesh.system_namespace)
+    found = mesh.cluster.find(CONFIG_MAP, ROOT_CONFIG_MAP, mesh.system_namespace)
     return ((found or {}).get("data") or {}).get("root-cert.pem", "")
 
 
@@ -165,7 +171,7 @@ def stale_root(federation: Federation, mesh: Mesh) -> list[str]:
         return []
     return [
         f"{mesh.name}: ConfigMap {mesh.system_namespace}/{mesh.root_config_map} holds {_short(held)}, "
-        f"{peer.name} signs with {_short(current)}; copy {peer.name}'s root-cert.pem of istio-ca-root-cert"
+        f"{peer.name} signs with {_short(current)}; copy {peer.name}'s root-cert.pem of {ROOT_CONFIG_MAP}"
     ]
 
 
@@ -198,25 +204,16 @@ def presented_chain_problems(federation: Federation, mesh: Mesh) -> list[str]:
     return problems
 
 
-def server_names(mesh: Mesh, port: int) -> tuple[str, ...]:
-    """SNIs the peer's egress gateway sends to this mesh's federation ingress, for discovery or for what it exports."""
-    if port == DISCOVERY_PORT:
-        return (f"discovery.{mesh.peer}-system.svc.{mesh.name}.local",)
-    services = (("9080", "ratings"), ("27017", "mongodb"))
-    return tuple(f"outbound_.{port}_._.{name}.bookinfo.svc.{mesh.peer}-exports.local" for port, name in services)
-
-
 def pods_without_sidecar(mesh: Mesh) -> list[str]:
-    """bookinfo pods that are not ready, or have no istio-proxy (a container, or from 2.6 on an init container)."""
+    """bookinfo pods that are not ready, or have no sidecar."""
     listed = mesh.cluster.list(POD, mesh.app_namespace)
     pods = [pod for pod in listed if "deletionTimestamp" not in pod["metadata"] and not ended(pod)]
     if not pods:
         return [f"{mesh.name}: there are no pods in {mesh.app_namespace}"]
     problems = []
     for pod in pods:
-        where, spec = f"{mesh.name}: pod {mesh.app_namespace}/{pod['metadata']['name']}", pod["spec"]
-        names = [container["name"] for container in [*spec["containers"], *(spec.get("initContainers") or [])]]
-        if "istio-proxy" not in names:
+        where = f"{mesh.name}: pod {mesh.app_namespace}/{pod['metadata']['name']}"
+        if not has_sidecar(pod):
             problems.append(f"{where} has no sidecar: it is older than the membership, or lacks the inject annotation")
         if not condition_true(pod, "Ready"):
             problems.append(f"{where} is not ready: {_condition(pod, 'Ready')}")

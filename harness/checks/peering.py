@@ -8,38 +8,25 @@ from datetime import UTC, datetime, timedelta
 from harness.cluster import kinds
 from harness.cluster.transport import Objects
 from harness.product.mesh import Federation, Mesh, MeshNames
+from harness.product.names import SHARED, exported_name, imported_host, local_host
 from harness.product.status import PeerStatus, ServiceEntry, exported_services, imported_services
 from harness.run.waiting import WaitTimeout
-
-CLUSTER_DOMAIN = "cluster.local"
-SHARED = ("mongodb", "ratings")
-ALIAS_NAMESPACE = "bookinfo"
-
-
-def exported_name(service: str, peer: str) -> str:
-    """Host name under which the exporter offers a service; `peer` is the exporter's name for the importer."""
-    return f"{service}.{ALIAS_NAMESPACE}.svc.{peer}-exports.local"
-
-
-def imported_host(service: str, mesh: Mesh) -> str:
-    """Host name under which `mesh` sees a service of its peer."""
-    return f"{service}.{mesh.app_namespace}.svc.{mesh.peer}-imports.local"
-
-
-def local_host(service: str, mesh: Mesh) -> str:
-    """Host name of a Service of the mesh's own application namespace."""
-    return f"{service}.{mesh.app_namespace}.svc.{CLUSTER_DOMAIN}"
 
 
 def wanted_exports(mesh: Mesh) -> list[ServiceEntry]:
     """What an exporting mesh is asked to offer its peer."""
-    return [ServiceEntry(exported_name(service, mesh.peer), local_host(service, mesh)) for service in SHARED]
+    return [
+        ServiceEntry(exported_name(service, mesh.peer), local_host(service, mesh.app_namespace)) for service in SHARED
+    ]
 
 
 def wanted_imports(federation: Federation) -> list[ServiceEntry]:
     """What mesh2 is asked to import; exported names are made by mesh1, local ones by mesh2."""
     mesh1, mesh2 = federation.mesh1, federation.mesh2
-    return [ServiceEntry(exported_name(service, mesh1.peer), imported_host(service, mesh2)) for service in SHARED]
+    return [
+        ServiceEntry(exported_name(service, mesh1.peer), imported_host(service, mesh2.app_namespace, mesh2.peer))
+        for service in SHARED
+    ]
 
 
 def watch_problems(mesh: Mesh, now: Callable[[], datetime]) -> dict[str, str]:

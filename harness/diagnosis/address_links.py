@@ -6,14 +6,14 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from harness.checks.peering import exported_name
 from harness.cluster.addresses import netloc
 from harness.cluster.transport import ClusterError
 from harness.diagnosis.mesh_facts import Entrance, Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.watch_links import connected
 from harness.product import trust
-from harness.product.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.product.mesh import server_names
+from harness.product.names import DISCOVERY_PORT, SERVICE_PORT
 
 _TRY_SECONDS = 2.0
 PORT_FIELDS = {DISCOVERY_PORT: "discoveryPort", SERVICE_PORT: "servicePort"}
@@ -123,16 +123,9 @@ def _trouble(other: MeshFacts, host: str, outside: int, number: int) -> str:
     try:
         shown = trust.presented_chain(
             lambda: socket.create_connection((host, outside), timeout=_TRY_SECONDS),
-            server_name(other, number),
+            server_names(other.names, number)[0],
             other.own_root(),
         )
     except OSError as error:
         return str(error) or type(error).__name__
     return "" if wanted in shown.uris else f"who answers there is {shown}"
-
-
-def server_name(mesh: MeshFacts, port: int) -> str:
-    """SNI under which the peer calls the federation ingress of `mesh`."""
-    if port == DISCOVERY_PORT:
-        return f"discovery.{mesh.names.peer}-system.svc.{mesh.names.name}.local"
-    return f"outbound_.9080_._.{exported_name('ratings', mesh.names.peer)}"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.checks.peering import CLUSTER_DOMAIN
 from harness.cluster import kinds
 from harness.cluster.transport import Object, Objects
 from harness.diagnosis.mesh_facts import MeshFacts
 from harness.diagnosis.model import Link, Look
-from harness.diagnosis.request_path import PathLook, has_sidecar
+from harness.diagnosis.request_path import PathLook
 from harness.diagnosis.unready_pods import why_not_ready
 from harness.product.envoy import ClusterName, route_weights
-from harness.product.mesh import SERVICE_PORT
+from harness.product.names import CLUSTER_DOMAIN, SERVICE_PORT, has_sidecar, imports_domain
 
 SPLIT, MONGODB, REVIEWS = "ratings-split", "mongodb-remote", "reviews"
 _PINNED = "v3"
@@ -181,7 +180,7 @@ def _hidden(mesh: MeshFacts, found: Object) -> str:
 
 def imports_of(mesh: MeshFacts) -> str:
     """Ending of the host names of imported services in `mesh`."""
-    return f".{mesh.names.peer}-imports.local"
+    return f".{imports_domain(mesh.names.peer)}"
 
 
 def imported(service: str, mesh: MeshFacts) -> str:

@@ -15,8 +15,9 @@ from harness.diagnosis.mesh_facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look, State
 from harness.diagnosis.policies import denial_at
 from harness.diagnosis.request_links import not_left
-from harness.diagnosis.request_path import PathLook, has_sidecar
+from harness.diagnosis.request_path import PathLook
 from harness.product.envoy import AccessLine
+from harness.product.names import has_sidecar
 from harness.product.status import ended
 
 ASKING = "v2"  # the version of ratings that reads mongodb

@@ -21,7 +21,7 @@ from harness.diagnosis.envoy_failures import (
     without_answer,
 )
 from harness.product.envoy import AccessLine
-from harness.product.mesh import SERVICE_PORT
+from harness.product.names import SERVICE_PORT
 
 _FEDERATION_POLICY = "federation-exports-"
 _SILENCE = 1000  # ms; a database that answers does so sooner, and no client gives up before

@@ -11,7 +11,7 @@ from harness.cluster.transport import ClusterError, Forbidden, NotFound, Object,
 from harness.diagnosis.mesh_facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.unready_pods import why_not_ready
-from harness.product.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.product.names import DISCOVERY_PORT, SERVICE_PORT
 from harness.product.status import ControlPlaneStatus, MemberRollStatus, condition_true
 
 _ASKED = 12

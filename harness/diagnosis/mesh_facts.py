@@ -11,12 +11,12 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from harness.checks.peering import CLUSTER_DOMAIN
 from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import Kind
 from harness.cluster.transport import ClusterError, Forbidden, NotFound, Object, Objects
-from harness.product.mesh import DISCOVERY_PORT, MESH1, MESH2, SERVICE_PORT, MeshNames
+from harness.product.mesh import MESH1, MESH2, MeshNames
+from harness.product.names import CLUSTER_DOMAIN, DISCOVERY_PORT, ROOT_CONFIG_MAP, SERVICE_PORT
 from harness.product.versions import Bounds, Version, behaviour
 from harness.scenario.entry import ingress_address, node_addresses
 
@@ -51,7 +51,7 @@ class MeshFacts:
             for kind in listed
         }
         self._uid = pool.submit(cluster.uid)
-        self._own_root = pool.submit(cluster.find, kinds.CONFIG_MAP, "istio-ca-root-cert", self.system)
+        self._own_root = pool.submit(cluster.find, kinds.CONFIG_MAP, ROOT_CONFIG_MAP, self.system)
 
     def once(self, key: str, read: Callable[[], T]) -> T:
         """What `read` came to, or raised, the first time."""

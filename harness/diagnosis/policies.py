@@ -11,7 +11,7 @@ from harness.cluster import kinds
 from harness.cluster.transport import ClusterError, Object, Objects
 from harness.diagnosis.envoy_failures import NO_POLICY
 from harness.diagnosis.mesh_facts import MeshFacts
-from harness.diagnosis.request_path import has_sidecar
+from harness.product.names import has_sidecar
 
 _MTLS = "ISTIO_MUTUAL"
 

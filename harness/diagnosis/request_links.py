@@ -17,6 +17,7 @@ from harness.diagnosis.policies import denied_by, network_policies, plaintext_of
 from harness.diagnosis.request_path import STDOUT, PathLook
 from harness.diagnosis.unready_pods import why_not_ready
 from harness.product.envoy import AccessLine
+from harness.product.names import exports_domain
 from harness.product.status import ended
 
 
@@ -75,7 +76,7 @@ def egress(facts: Facts, path: PathLook) -> Link:
     if stop:
         values = {"gateway": gateway, "host": stop.about, "address": stop.about, "detail": _egress_detail(facts, stop)}
         return look.broken(stop.cause, _seen(stop), **values)
-    remote = f".{facts.mesh1.names.peer}-exports.local"
+    remote = f".{exports_domain(facts.mesh1.names.peer)}"
     found = {name: ends for name, ends in path.egress_endpoints().items() if name.endswith(remote)}
     for name, ends in found.items():
         if not ends:
@@ -95,7 +96,7 @@ def ingress(facts: Facts, path: PathLook) -> Link:
     mesh, gateway = facts.mesh1, facts.mesh1.gateway("ingress")
     look = Look("ingress", mesh.names.name, f"access log of {gateway}")
     lines = path.gateway_lines(mesh, "ingress")
-    stop = ingress_stop(lines, f".{mesh.names.peer}-exports.local")
+    stop = ingress_stop(lines, f".{exports_domain(mesh.names.peer)}")
     if stop:
         values = {"host": stop.about, "gateway": gateway, "proxy": f"Ingress gateway {gateway}"}
         return look.broken(stop.cause, _seen(stop), **values, **_about_backend(mesh, stop))

@@ -7,13 +7,13 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from harness.checks.peering import CLUSTER_DOMAIN
 from harness.cluster.transport import ClusterError, NotFound, Object, Objects
 from harness.diagnosis.mesh_facts import Facts, MeshFacts
 from harness.product.discovery import SERVICES_PATH, WATCH_PATH, DiscoveryAnswer, ask_through
 from harness.product.envoy import AccessLine, Endpoint, Json, Proxy, access_log_paths, parse_access_line
+from harness.product.names import CLUSTER_DOMAIN, has_sidecar, is_imported
 from harness.product.status import condition_true
 from harness.run.waiting import WaitTimeout, wait_for
 from harness.scenario.entry import productpage_entry
@@ -25,7 +25,6 @@ _CONCURRENCY = 8
 _REQUEST_SECONDS = 4.0
 _LOG_SECONDS = 2.0  # for a line that was written to get to where logs are read
 _BEFORE = timedelta(minutes=3)  # a failing watch is retried within 60 s
-_IMPORTED = "-imports.local"
 STDOUT = "/dev/stdout"
 _RATINGS_PORT, MONGODB_PORT = 9080, 27017
 _HEARING_SECONDS = 10.0  # for istiod to tell a proxy of a pod that is ready
@@ -238,7 +237,7 @@ class PathLook:
         self._after_sending()
         called = 0
         with contextlib.suppress(ClusterError):
-            abroad = [line.upstream_cluster.endswith(_IMPORTED) for line in self.calls() if line.upstream_host]
+            abroad = [is_imported(line.upstream_cluster) for line in self.calls() if line.upstream_host]
             called = abroad.count(mesh is self.facts.mesh1)
         return self._read(mesh, mesh.app_pods("ratings"), "ratings", called)
 
@@ -276,10 +275,3 @@ class PathLook:
 
 def _inbound(line: AccessLine) -> bool:
     return line.upstream_cluster.startswith("inbound|")
-
-
-def has_sidecar(pod: Object) -> bool:
-    """Whether a pod has a proxy: a container, or from 2.6 on an init container. Gateways have one too."""
-    spec: dict[str, Any] = pod["spec"]
-    containers = [*spec["containers"], *(spec.get("initContainers") or [])]
-    return any(container["name"] == "istio-proxy" for container in containers)

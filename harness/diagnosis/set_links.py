@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.checks.peering import ALIAS_NAMESPACE, CLUSTER_DOMAIN, SHARED, exported_name
 from harness.cluster import kinds
 from harness.cluster.transport import ClusterError
 from harness.diagnosis.installation_links import absent
@@ -15,6 +14,7 @@ from harness.diagnosis.leader import missing_writer
 from harness.diagnosis.mesh_facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.set_rules import LOCAL_SUFFIX, Names, Rule, choice, export_rules, import_rules
+from harness.product.names import ALIAS_NAMESPACE, CLUSTER_DOMAIN, SHARED, exported_name, imported_host, imports_domain
 from harness.product.status import PeerStatus, ServiceEntry, exported_services, imported_services
 
 Listed = Sequence[ServiceEntry]
@@ -97,7 +97,7 @@ def imports(facts: Facts) -> Link:
 def _not_imported(look: Look, facts: Facts, rules: list[Rule], listed: Listed, name: str) -> Link | None:
     """The link where a service is not known under the name that routes use, or None."""
     mesh, names = facts.mesh2, Names(ALIAS_NAMESPACE, name)
-    expected = f"{name}.{mesh.app}.svc.{mesh.names.peer}-imports.local"
+    expected = imported_host(name, mesh.app, mesh.names.peer)
     rule, ignored = choice(rules, names)
     if rule is None and ignored:
         return _ignored(look, "import-rule-ignored", ignored, name)
@@ -129,7 +129,7 @@ def _change(rule: Rule, names: Names, mesh: MeshFacts) -> str:
         parts.append(f"drop nameSelector.alias.name {alias.name} of {rule.where}")
     if alias.namespace != mesh.app:
         parts.append(f"set nameSelector.alias.namespace: {mesh.app} in {rule.where}")
-    if rule.suffix != f"svc.{mesh.names.peer}-imports.local":
+    if rule.suffix != f"svc.{imports_domain(mesh.names.peer)}":
         owner = rule.where if rule.body.get("domainSuffix") else "the set"
         parts.append(f"drop domainSuffix {rule.suffix} of {owner}")
         if LOCAL_SUFFIX.endswith(rule.suffix):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.checks.peering import CLUSTER_DOMAIN
 from harness.cluster.transport import Object, Objects
 from harness.diagnosis.policies import selects
+from harness.product.names import CLUSTER_DOMAIN, imports_domain
 
 LOCAL_SUFFIX = f"svc.{CLUSTER_DOMAIN}"
 _ANY = (None, "", "*")
@@ -114,7 +114,7 @@ def export_rules(found: Object) -> list[Rule]:
 
 def import_rules(found: Object, peer: str) -> list[Rule]:
     """The rules of the ImportedServiceSet for a peer."""
-    usual = found["spec"].get("domainSuffix") or f"svc.{peer}-imports.local"
+    usual = found["spec"].get("domainSuffix") or f"svc.{imports_domain(peer)}"
 
     def read(body: Object) -> tuple[str, str, str]:
         local, suffix = body.get("importAsLocal"), body.get("domainSuffix") or usual

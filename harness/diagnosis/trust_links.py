@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ssl
 
-from harness.diagnosis.address_links import connector, server_name
+from harness.diagnosis.address_links import connector
 from harness.diagnosis.mesh_facts import ROOT_KEY, Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.product import trust
-from harness.product.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.product.mesh import server_names
+from harness.product.names import DISCOVERY_PORT, ROOT_CONFIG_MAP, SERVICE_PORT
 
 _BEHIND = ("exports", "generated routes", "ingress", "workload")  # without which nothing is served on 15443
 
 
 def own_root(mesh: MeshFacts) -> Link:
     """The mesh has a valid root of its own."""
-    look = Look("own root", mesh.names.name, f"ConfigMap {mesh.system}/istio-ca-root-cert")
+    look = Look("own root", mesh.names.name, f"ConfigMap {mesh.system}/{ROOT_CONFIG_MAP}")
     if problem := trust.root_problem(mesh.own_root(), mesh.cluster.now()):
         return look.broken("own-root-invalid", problem, detail=problem)
     return look.ok(_short(_fingerprints(mesh.own_root())))
@@ -76,7 +77,7 @@ def shown_chain(facts: Facts, mesh: MeshFacts) -> Link:
     for port in ports(mesh):
         try:
             connect = connector(facts, mesh, port)
-            shown = trust.presented_chain(connect, server_name(mesh, port), other.held_pem())
+            shown = trust.presented_chain(connect, server_names(mesh.names, port)[0], other.held_pem())
         except OSError as error:
             # What has nothing behind it is refused, or closed before the handshake; silence has other reasons.
             closed = port == SERVICE_PORT and isinstance(error, ConnectionError | ssl.SSLError)
@@ -96,7 +97,7 @@ def strangers(facts: Facts, mesh: MeshFacts) -> Link:
             connect = connector(facts, mesh, port)
             if trust.answers_plaintext(connect):
                 return look.broken("plaintext-accepted", f"{port} answers HTTP without TLS", port=port)
-            if trust.refusal(connect, server_name(mesh, port)) is None:
+            if trust.refusal(connect, server_names(mesh.names, port)[0]) is None:
                 return look.broken("stranger-accepted", f"{port} asks for no certificate", port=port)
         except OSError as error:
             return look.unknown(f"nothing was refused on {port}, since no TLS server answers us there: {error}")

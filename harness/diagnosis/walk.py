@@ -27,7 +27,7 @@ from harness.diagnosis import (
 from harness.diagnosis.mesh_facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
 from harness.diagnosis.request_path import PathLook
-from harness.product.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.product.names import DISCOVERY_PORT, SERVICE_PORT
 from harness.run.interrupts import until_one_fails
 
 _PATIENCE = 3.0  # seconds; somebody waits for the answer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 
-from harness.checks.peering import SHARED
 from harness.cluster import kinds
 from harness.cluster.transport import ClusterError
 from harness.diagnosis import database_links
@@ -15,8 +14,9 @@ from harness.diagnosis.hop_failures import application_stops
 from harness.diagnosis.mesh_facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.policies import denial_at
-from harness.diagnosis.request_path import STDOUT, PathLook, has_sidecar
+from harness.diagnosis.request_path import STDOUT, PathLook
 from harness.diagnosis.unready_pods import why_not_ready
+from harness.product.names import SHARED, has_sidecar
 from harness.product.status import condition_true
 from harness.split.probe import Page
 

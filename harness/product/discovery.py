@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.checks.peering import CLUSTER_DOMAIN
 from harness.cluster.addresses import netloc
 from harness.cluster.forwarded import Answer, get
 from harness.cluster.transport import ClusterError
 from harness.product.envoy import Json, Proxy
-from harness.product.mesh import DISCOVERY_PORT, Mesh, MeshNames
+from harness.product.mesh import Mesh, MeshNames
+from harness.product.names import CLUSTER_DOMAIN, DISCOVERY_PORT
 
 _SHOWN = 120  # characters of an answer, for people
 SERVICES_PATH, WATCH_PATH = "/v1/services/", "/v1/watch"

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.cluster.addresses import netloc
+from harness.product.names import SIDECAR
 
 if TYPE_CHECKING:
     from harness.cluster.cluster import Cluster
@@ -244,7 +245,7 @@ class Proxy:
     cluster: Cluster
     namespace: str
     pod: str
-    container: str = "istio-proxy"
+    container: str = SIDECAR
 
     def request(self, method: str, path: str, timeout: float = 30) -> str:
         """The answer of Envoy's admin interface; `path` has no leading slash."""

@@ -9,10 +9,15 @@ from dataclasses import dataclass, replace
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import POD, SERVICE
 from harness.cluster.transport import ClusterError
+from harness.product.names import (
+    DISCOVERY_PORT,
+    SERVICE_PORT,
+    discovery_server_name,
+    exported_name,
+    service_server_name,
+)
 from harness.product.versions import Bounds, bounds
 
-DISCOVERY_PORT = 8188
-SERVICE_PORT = 15443
 ENTRY_GATEWAY = "istio-ingressgateway"  # where requests from outside come in
 _CONNECT_SECONDS = 5.0
 
@@ -69,6 +74,14 @@ class MeshNames:
 
     def service_account(self, gateway: str) -> str:
         return f"{gateway}-service-account"
+
+
+def server_names(mesh: MeshNames, port: int) -> tuple[str, ...]:
+    """SNIs the peer's egress gateway sends to this mesh's federation ingress, for discovery or for what it exports."""
+    if port == DISCOVERY_PORT:
+        return (discovery_server_name(f"{mesh.peer}-system", mesh.name),)
+    services = ((9080, "ratings"), (27017, "mongodb"))
+    return tuple(service_server_name(number, exported_name(name, mesh.peer)) for number, name in services)
 
 
 MESH1 = MeshNames("mesh1", "mesh2", "fed-export")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from harness.product.envoy import ClusterName
 from harness.product.mesh import ENTRY_GATEWAY
+from harness.product.names import is_imported
 from harness.split.ledger import LoggedLine, Record, Role
 from harness.split.probe import Page
 
-_IMPORTS = "-imports.local"
 _INGRESS, _PRODUCTPAGE, _REVIEWS, _RATINGS = ENTRY_GATEWAY, "productpage", "reviews", "ratings"
 
 
@@ -94,7 +94,7 @@ class _Graph:
             self._count(page, reviews, failed=not calls and probe.page is not Page.STARS)
         for call in calls:
             name = ClusterName.parse(call.line.upstream_cluster)
-            if name and name.host.endswith(_IMPORTS):
+            if name and is_imported(name.host):
                 self._through_gateways(reviews, call, served[self.exporter], record.path)
             else:
                 self._locally(reviews, call, served[self.importer])

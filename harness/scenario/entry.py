@@ -15,16 +15,8 @@ from harness.cluster.addresses import netloc
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import NODE, ROUTE, SERVICE
 from harness.cluster.transport import ClusterError, Forbidden, NotFound, Object
-from harness.product.mesh import (
-    DISCOVERY_PORT,
-    ENTRY_GATEWAY,
-    SERVICE_PORT,
-    Bookinfo,
-    IngressAddress,
-    Mesh,
-    MeshNames,
-    running_pods,
-)
+from harness.product.mesh import ENTRY_GATEWAY, Bookinfo, IngressAddress, Mesh, MeshNames, running_pods
+from harness.product.names import DISCOVERY_PORT, SERVICE_PORT
 from harness.run.waiting import Cancelled, WaitTimeout, wait_for
 from harness.split.probe import Page, look_at
 

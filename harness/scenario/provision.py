@@ -15,6 +15,7 @@ from harness.cluster.cluster import Cluster, describe_objects
 from harness.cluster.kinds import Kind, kind_of
 from harness.cluster.transport import Conflict, NotFound, Object, Objects
 from harness.product.mesh import MESH1, MESH2, OTHER, Federation, IngressAddress, Mesh, MeshNames, istiod_pods
+from harness.product.names import ROOT_CONFIG_MAP
 from harness.product.status import condition_true, exported_services, imported_services, is_current
 from harness.product.versions import bounds
 from harness.run.interrupts import undisturbed, until_one_fails
@@ -180,9 +181,9 @@ class _Run:
             )
 
         return self._wait(
-            "root-cert.pem in ConfigMap istio-ca-root-cert",
+            f"root-cert.pem in ConfigMap {ROOT_CONFIG_MAP}",
             kinds.CONFIG_MAP,
-            "istio-ca-root-cert",
+            ROOT_CONFIG_MAP,
             pem,
             self.bounds.control_plane,
         )

@@ -13,6 +13,7 @@ from harness.cluster.kinds import POD
 from harness.cluster.streams import LogStream
 from harness.cluster.transport import ClusterError, Object
 from harness.product.envoy import Proxy, parse_access_line
+from harness.product.names import SIDECAR
 from harness.product.versions import LOG_FLUSH
 from harness.run.waiting import Cancelled, Deadline, Pauses, pause
 from harness.split.ledger import Role, Source
@@ -21,7 +22,6 @@ LOOK_SECONDS = 2.0  # seconds between two looks for pods that came or went
 FLUSH_SECONDS = 1.0
 _OVERLAP = timedelta(seconds=LOG_FLUSH + 5)  # re-read after a cut: one flush, and the second that sinceTime cuts off
 _OPENING_SECONDS = 40.0  # as long as a request that is tried again once
-_CONTAINER = "istio-proxy"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Workload:
         return [self.proxy(pod) for pod in self.pods()]
 
     def proxy(self, pod: Object) -> Proxy:
-        return Proxy(self.cluster, self.namespace, pod["metadata"]["name"], _CONTAINER)
+        return Proxy(self.cluster, self.namespace, pod["metadata"]["name"], SIDECAR)
 
 
 class LogFollower:
@@ -193,14 +193,14 @@ class LogFollower:
         tail: int | None,
         opened: threading.Event,
     ) -> None:
-        stream = workload.cluster.logs(workload.namespace, pod, _CONTAINER, follow=True, since=seen.since, tail=tail)
+        stream = workload.cluster.logs(workload.namespace, pod, SIDECAR, follow=True, since=seen.since, tail=tail)
         opened.set()
         self._deliver_all(stream, source, seen)
 
     def _read_previous(self, workload: Workload, pod: str, source: Source, seen: _Seen) -> None:
         """What the last container wrote after the cut."""
         try:
-            stream = workload.cluster.logs(workload.namespace, pod, _CONTAINER, since=seen.since, previous=True)
+            stream = workload.cluster.logs(workload.namespace, pod, SIDECAR, since=seen.since, previous=True)
             self._deliver_all(stream, source, seen)
         except ClusterError as error:
             self._trouble(f"the log that the restarted proxy of {source} left: {error}")
@@ -246,7 +246,7 @@ class _Seen:
 
 def _restarts(pod: Object) -> int:
     statuses = pod.get("status", {}).get("containerStatuses", [])
-    return next((status.get("restartCount", 0) for status in statuses if status["name"] == _CONTAINER), 0)
+    return next((status.get("restartCount", 0) for status in statuses if status["name"] == SIDECAR), 0)
 
 
 class LogFlusher:

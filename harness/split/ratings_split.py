@@ -11,6 +11,7 @@ from harness.cluster.kinds import SERVICE, VIRTUAL_SERVICE
 from harness.cluster.transport import ClusterError, Objects
 from harness.product.envoy import ClusterName, Proxy, access_log_paths
 from harness.product.mesh import Federation, Mesh
+from harness.product.names import imports_domain
 from harness.run.waiting import WaitTimeout, wait_for
 from harness.split.ledger import Ledger, Role, Source
 from harness.split.log_following import LogFlusher, LogFollower, Workload
@@ -67,7 +68,7 @@ class SplitMeter:
     def _backends(self, routes: Objects) -> dict[str, str]:
         """Host of each destination -> mesh behind it, mesh1 first."""
         hosts = [destination["destination"]["host"] for destination in routes[0]["route"]]
-        imports = f".{self._mesh2.peer}-imports.local"
+        imports = f".{imports_domain(self._mesh2.peer)}"
         found = {host: self._mesh2.peer if host.endswith(imports) else self._mesh2.name for host in hosts}
         return dict(sorted(found.items(), key=lambda item: item[1]))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.product.envoy import Json, Proxy
-from harness.product.mesh import DISCOVERY_PORT, SERVICE_PORT
+from harness.product.names import DISCOVERY_PORT, SERVICE_PORT
 
 _SERVICES = ("ratings", "mongodb", "discovery", "reviews", "productpage")
 _PORTS = (DISCOVERY_PORT, SERVICE_PORT)

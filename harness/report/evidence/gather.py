@@ -18,6 +18,7 @@ from harness.cluster.transport import ClusterError, NotFound, Object
 from harness.product.envoy import Proxy
 from harness.product.istiod import federation_config
 from harness.product.mesh import ENTRY_GATEWAY, MESH1, MESH2, MeshNames
+from harness.product.names import ROOT_CONFIG_MAP, has_sidecar
 from harness.product.status import parse_time
 from harness.report.evidence.evidence_files import Index, Store, as_yaml, discard
 from harness.report.evidence.evidence_logs import newest
@@ -54,7 +55,7 @@ _APP = (
     kinds.POD,
     *kinds.POLICY_KINDS,
 )
-_ROOTS = ("istio-ca-root-cert",)
+_ROOTS = (ROOT_CONFIG_MAP,)
 
 
 class Explained(Protocol):
@@ -266,12 +267,7 @@ class _Gatherer:
         workloads = ("ratings", "mongodb") if self.names.exports else ("reviews", "ratings", "productpage")
         found = [(system, pod) for name in gateways for pod in self._pods(system, {"app": name})]
         found += [(app, pod) for name in workloads for pod in self._pods(app, {"app": name})]
-        return [Proxy(self.cluster, namespace, pod["metadata"]["name"]) for namespace, pod in found if _has_proxy(pod)]
-
-
-def _has_proxy(pod: Object) -> bool:
-    containers = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]
-    return any(container["name"] == "istio-proxy" for container in containers)
+        return [Proxy(self.cluster, namespace, pod["metadata"]["name"]) for namespace, pod in found if has_sidecar(pod)]
 
 
 def _bare(obj: Object) -> Object:

@@ -11,12 +11,13 @@ from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import LEASE, NAMESPACE, Kind, kind_of
 from harness.cluster.transport import Forbidden, NotFound, Object, Objects
 from harness.product.mesh import MESH1, MESH2, MeshNames
+from harness.product.names import ROOT_CONFIG_MAP
 from harness.scenario.manifests import OWNER, OWNER_LABEL, scenario
 from harness.scenario.ownership import lease
 from harness.scenario.ownership.removal import belongs_to_the_suite, described, is_ours
 
 # Controllers keep their own books in these; they are no part of what somebody set up.
-_BOOKKEEPING = frozenset({"istio-ca-root-cert", "kube-root-ca.crt", "openshift-service-ca.crt"})
+_BOOKKEEPING = frozenset({ROOT_CONFIG_MAP, "kube-root-ca.crt", "openshift-service-ca.crt"})
 
 
 @dataclass(frozen=True)
