@@ -129,7 +129,7 @@ def test_a_contract_fits_in_ten_lines():
 
 
 def test_every_contract_has_an_id_of_its_own():
-    pattern = re.compile(r'requirement\("((?:INSTALL|FED|SPLIT)-\d{3})"')
+    pattern = re.compile(r'requirement\(\s*"((?:INSTALL|FED|SPLIT)-\d{3})"')
     ids = [found for path in sources("tests") for found in pattern.findall(path.read_text())]
     tests = [
         line for path in sources("tests") for line in path.read_text().splitlines() if line.startswith("def test_")

@@ -7,7 +7,11 @@ import pytest
 DISCOVERY_PORT, SERVICE_PORT = 8188, 15443
 
 
-@pytest.mark.requirement("FED-001")
+@pytest.mark.requirement(
+    "FED-001",
+    "every istiod watches the other mesh and is freshly synced",
+    source="status of ServiceMeshPeer, discoveryStatus: watch and lastFullSync",
+)
 @pytest.mark.usefixtures("federation")
 def test_every_istiod_watches_the_other_mesh_and_is_freshly_synced(own_watches, subtests):
     for pod, problem in own_watches.items():
@@ -15,36 +19,52 @@ def test_every_istiod_watches_the_other_mesh_and_is_freshly_synced(own_watches, 
             assert not problem, problem
 
 
-@pytest.mark.requirement("FED-002")
+@pytest.mark.requirement(
+    "FED-002",
+    "every istiod of the other mesh watches this one",
+    source="status of ServiceMeshPeer, discoveryStatus: remotes",
+)
 def test_every_istiod_of_the_other_mesh_watches_this_one(remote_watches, subtests):
     for pod, problem in remote_watches.items():
         with subtests.test(pod):
             assert not problem, problem
 
 
-@pytest.mark.requirement("FED-003")
+@pytest.mark.requirement("FED-003", "mesh1 exports exactly what was asked for", source="status of ExportedServiceSet")
 def test_mesh1_exports_exactly_what_was_asked_for(export_problems):
     assert not export_problems, "\n".join(export_problems)
 
 
-@pytest.mark.requirement("FED-004")
+@pytest.mark.requirement("FED-004", "mesh2 imports exactly what was asked for", source="status of ImportedServiceSet")
 def test_mesh2_imports_exactly_what_was_asked_for(import_problems):
     assert not import_problems, "\n".join(import_problems)
 
 
-@pytest.mark.requirement("FED-005")
+@pytest.mark.requirement(
+    "FED-005",
+    "both meshes name the same services",
+    source="statuses of ExportedServiceSet and ImportedServiceSet",
+)
 def test_both_meshes_name_the_same_services(offered_and_taken):
     offered, taken = offered_and_taken
     assert offered, "mesh1 offers nothing, so there is nothing to agree on"
     assert offered == taken, f"mesh1 offers {sorted(offered)}, mesh2 imports {sorted(taken)}"
 
 
-@pytest.mark.requirement("FED-006")
+@pytest.mark.requirement(
+    "FED-006",
+    "reviews reaches the imported ratings through the egress gateway",
+    source="captured federation: endpoints of the calling sidecar",
+)
 def test_reviews_reaches_the_imported_ratings_through_the_egress_gateway(imported_ratings):
     assert not imported_ratings.problems, "mesh2: " + "\n".join(imported_ratings.problems)
 
 
-@pytest.mark.requirement("FED-007")
+@pytest.mark.requirement(
+    "FED-007",
+    "discovery refuses a client without a certificate and answers the peer",
+    source="captured federation: what strangers meet on 8188",
+)
 def test_discovery_refuses_a_client_without_a_certificate_and_answers_the_peer(mesh, knock, ask):
     stranger, control = knock(mesh, DISCOVERY_PORT), ask()
     assert control.status == 200, f"the peer itself got {control} at {stranger.where}: no control"
@@ -52,7 +72,11 @@ def test_discovery_refuses_a_client_without_a_certificate_and_answers_the_peer(m
     assert not stranger.plaintext, f"{stranger.where} answers a client without TLS"
 
 
-@pytest.mark.requirement("FED-008")
+@pytest.mark.requirement(
+    "FED-008",
+    "exported services refuse a client without a certificate",
+    source="captured federation: what strangers meet on 15443",
+)
 def test_exported_services_refuse_a_client_without_a_certificate(federation, knock):
     stranger = knock(federation.mesh1, SERVICE_PORT)
     assert stranger.refused, f"{stranger.where} lets a client without a certificate in"
@@ -61,13 +85,21 @@ def test_exported_services_refuse_a_client_without_a_certificate(federation, kno
     assert not stranger.plaintext, f"{stranger.where} answers a client without TLS"
 
 
-@pytest.mark.requirement("FED-009")
+@pytest.mark.requirement(
+    "FED-009",
+    "productpage of mesh2 shows stars every time",
+    source="bookinfo: reviews v3 shows what ratings answers",
+)
 def test_productpage_of_mesh2_shows_stars_every_time(productpages):
     shown, asked = productpages()
     assert shown == "stars", f"mesh2: productpage shows {shown} instead of stars at request {asked}"
 
 
-@pytest.mark.requirement("FED-010")
+@pytest.mark.requirement(
+    "FED-010",
+    "no request reaches productpage of mesh1",
+    source="the scenario: only ratings and mongodb are exported",
+)
 def test_no_request_reaches_productpage_of_mesh1(productpage, productpage_requests):
     mesh1_before, mesh2_before = productpage_requests()
     productpage()
@@ -76,13 +108,21 @@ def test_no_request_reaches_productpage_of_mesh1(productpage, productpage_reques
     assert mesh1_after == mesh1_before, f"mesh1's productpage received {mesh1_after - mesh1_before} requests"
 
 
-@pytest.mark.requirement("FED-011")
+@pytest.mark.requirement(
+    "FED-011",
+    "each peer admits the identity that the other's egress gateway holds",
+    source="ServiceMeshPeer security.clientID; SPIFFE identities",
+)
 def test_each_peer_admits_the_identity_that_the_egress_gateway_of_the_other_mesh_holds(walk, mesh):
     client_id = walk.link("clientID", mesh.name)
     assert client_id.state == "ok", client_id
 
 
-@pytest.mark.requirement("FED-012")
+@pytest.mark.requirement(
+    "FED-012",
+    "each peer names the addresses and ports of the other's ingress",
+    source="ServiceMeshPeer remote; Service of the ingress gateway",
+)
 def test_each_peer_looks_for_the_other_mesh_where_its_ingress_is(walk, mesh, subtests):
     for what in ("addresses", "discovery port", "service port"):
         with subtests.test(what):
@@ -90,12 +130,20 @@ def test_each_peer_looks_for_the_other_mesh_where_its_ingress_is(walk, mesh, sub
             assert place.state == "ok", place
 
 
-@pytest.mark.requirement("FED-013")
+@pytest.mark.requirement(
+    "FED-013",
+    "discovery names only the answering mesh's own ingress",
+    source="captured upgrade: addresses announced by 2.2",
+)
 def test_discovery_announces_no_gateway_but_the_own_ingress(walk, mesh):
     gateways = walk.link("announced gateways", mesh.name)
     assert gateways.state == "ok", gateways
 
 
-@pytest.mark.requirement("FED-014")
+@pytest.mark.requirement(
+    "FED-014",
+    "the walk along the chain of both meshes finds nothing broken",
+    source="all the others: what stands beside them is told too",
+)
 def test_the_walk_along_the_whole_chain_finds_nothing_broken(walk):
     assert walk.state == "ok", "\n".join(map(str, walk.broken or walk.unseen))

@@ -25,11 +25,15 @@ RANK = {result: rank for rank, result in enumerate(Result)}
 
 @dataclass(frozen=True)
 class Requirement:
-    """One contract of the suite: `title` is its promise in words, `level` is `core` or `extended`."""
+    """One contract of the suite: `title` is its promise in words, `level` is `core` or `extended`.
+
+    source: where the rule comes from.
+    """
 
     id: str
     title: str
     level: str = "core"
+    source: str = ""
 
     @property
     def profile(self) -> str:

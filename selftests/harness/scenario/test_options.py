@@ -201,6 +201,13 @@ def test_collecting_needs_no_cluster(tmp_path):
     assert "test_install.py" in done.stdout
 
 
+def test_a_requirement_is_selected_by_its_id():
+    chosen = pytest_run("--collect-only", "-q", "-k", "FED-003", "tests")
+    assert [line for line in chosen.stdout.splitlines() if "::" in line] == [
+        "tests/test_federation.py::test_mesh1_exports_exactly_what_was_asked_for"
+    ]
+
+
 def files_below(directory: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
