@@ -101,6 +101,9 @@ def _needs(names: MeshNames, adopt: bool, there: Collection[str]) -> Iterator[Ne
         yield from (Need(verb, POD, namespace) for verb in _READ)
         yield Need("get", POD, namespace, "log")
         yield from (Need(verb, POD, namespace, sub) for sub in _STREAMED for verb in ("get", "create"))
+    # The walk along the chain, which every run makes, also looks where this mesh should have nothing.
+    yield Need("list", ENDPOINTS, names.app_namespace)
+    yield Need("list", IMPORTS if names.exports else EXPORTS, names.system_namespace)
     yield from (Need(verb, CRD, "") for verb in ("list", "watch"))
     yield from (Need(verb, LEASE, lease.NAMESPACE) for verb in ("get", *_WRITE))
 
@@ -117,12 +120,12 @@ def done_without(names: MeshNames) -> Iterator[tuple[Need, str]]:
     if not names.exports:
         yield Need("get", ROUTE, names.system_namespace), "productpage is not reached by its Route"
     for namespace in (names.system_namespace, names.app_namespace):
-        for kind in (ENDPOINTS, EVENT, *POLICY_KINDS):
+        for kind in (EVENT, *POLICY_KINDS):
             yield Need("list", kind, namespace), _LESS_EVIDENCE
+    yield Need("list", ENDPOINTS, names.system_namespace), _LESS_EVIDENCE
     # What this mesh has none of, unless somebody made some.
     foreign = (VIRTUAL_SERVICE, GATEWAY) if names.exports else ()
     yield from ((Need("list", kind, names.app_namespace), _LESS_EVIDENCE) for kind in foreign)
-    yield Need("list", IMPORTS if names.exports else EXPORTS, names.system_namespace), _LESS_EVIDENCE
 
 
 def permission_findings(cluster: Cluster, names: MeshNames, adopt: bool, there: Collection[str]) -> list[Finding]:
