@@ -27,7 +27,8 @@ from harness.scenario.entry import NO_WAY_IN, ingress_address, node_port_address
 from harness.scenario.ownership.removal import belongs_to_the_suite
 
 SHARED_SERVICES = frozenset({"ratings", "mongodb"})
-_STEPS = 8  # tasks per mesh; every one gets a thread, since they wait for each other
+# In the order in which they begin; each waits for those it needs, so every one has a thread of its own.
+_STEPS = ("install", "root", "address", "istiod", "members", "ready", "peers", "bookinfo", "settle")
 
 
 class ProvisionError(Exception):
@@ -58,7 +59,7 @@ class Provisioner:
         """Raises ProvisionError, at the first failure, with all that failed until then; nothing is applied after it."""
         self.stopped.clear()
         one_cluster = self.clusters["mesh1"].uid() == self.clusters["mesh2"].uid()
-        with ThreadPoolExecutor(2 * _STEPS, thread_name_prefix="provision") as pool:
+        with ThreadPoolExecutor(2 * len(_STEPS), thread_name_prefix="provision") as pool:
             tasks: dict[tuple[str, str], Future[Any]] = {}
             submitted = Event()
             runs = [_Run(self, mesh, tasks, pool, one_cluster, submitted) for mesh in (MESH1, MESH2)]
@@ -113,17 +114,8 @@ class _Run:
         self.bounds = bounds(self.provisioner.version or "").settled_within(self.provisioner.patience)
 
     def start(self) -> None:
-        for step in (
-            self.install,
-            self.root,
-            self.address,
-            self.istiod,
-            self.ready,
-            self.peers,
-            self.bookinfo,
-            self.settle,
-        ):
-            self.tasks[self.names.name, step.__name__] = self.pool.submit(self._after_start, step)
+        for step in _STEPS:
+            self.tasks[self.names.name, step] = self.pool.submit(self._after_start, getattr(self, step))
 
     def _after_start(self, step: Callable[[], Any]) -> Any:
         self.all_submitted.wait()
@@ -165,11 +157,23 @@ class _Run:
             self.cluster.apply(obj)
 
     def install(self) -> None:
-        """Namespaces, control plane, member roll."""
+        """Namespaces and control plane."""
         self.say("control plane: applying")
-        served = {kind for kind in manifests.ADDON_KINDS if self.cluster.served(kind)}
-        self.apply(manifests.control_plane(self.names, self.provisioner.version, served, self.provisioner.istiods))
+        self.apply([obj for obj in self._control_plane() if kind_of(obj) != kinds.MEMBER_ROLL])
         self.say("control plane: applied")
+
+    def members(self) -> None:
+        """The member roll, once istiod is there with what it may do.
+
+        An istiod that was forbidden to write the mesh's root into a member never tries again, and the operator
+        (2.2 and later) lists members before istiod's RoleBindings exist there while it still installs.
+        """
+        self.result_of("istiod")
+        self.apply([obj for obj in self._control_plane() if kind_of(obj) == kinds.MEMBER_ROLL])
+
+    def _control_plane(self) -> Objects:
+        served = {kind for kind in manifests.ADDON_KINDS if self.cluster.served(kind)}
+        return manifests.control_plane(self.names, self.provisioner.version, served, self.provisioner.istiods)
 
     def root(self) -> str:
         """The mesh's root in PEM: istiod writes it long before the control plane is Ready."""
@@ -267,8 +271,7 @@ class _Run:
 
     def bookinfo(self) -> None:
         """The application, once istiod can give its pods sidecars; then until all of it is available."""
-        self.result_of("install")
-        self.result_of("istiod")
+        self.result_of("members")
         self.configured()
         objects = manifests.bookinfo(self.names)
         self.apply(objects)
