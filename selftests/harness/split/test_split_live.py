@@ -115,6 +115,14 @@ def test_lines_in_json_are_read_as_well(scene):
     }
 
 
+def test_members_come_to_an_istiod_that_is_there(scene):
+    cluster = scene.live.clusters["mesh1"]
+    istiod = cluster.get(kinds.DEPLOYMENT, "istiod-fed-export", "mesh1-system")
+    roll = cluster.get(kinds.MEMBER_ROLL, "default", "mesh1-system")
+    (available,) = (c for c in istiod["status"]["conditions"] if c["type"] == "Available" and c["status"] == "True")
+    assert roll["metadata"]["creationTimestamp"] >= available["lastTransitionTime"]
+
+
 @pytest.fixture
 def without_exec(scene: Scene, tmp_path: Path) -> Iterator[Cluster]:
     """mesh1 as a user sees it who may do anything but run commands in pods."""

@@ -219,7 +219,7 @@ async def test_a_scaled_gateway_stays_as_the_user_scaled_it(scene):
 
 @operated
 async def test_a_changed_spec_is_rolled_out_and_what_left_it_is_removed(scene):
-    gateway = {"enabled": True, "service": {"ports": [{"name": "tls", "port": 15443}]}}
+    gateway = {"enabled": True, "service": {"ports": [{"name": "tls", "port": 15443, "targetPort": 15443}]}}
     await installed(scene, gateways={"additionalIngress": {"first": gateway}})
     change = {"spec": {"gateways": {"additionalIngress": {"first": None, "second": gateway}}}}
     await scene.api.merge(SMCP, "fed", scene.namespace, change)
