@@ -30,7 +30,7 @@ def test_measures_nothing(measurements):
     assert not measurements, "something else is wrong"
 """
 CHANGED_MEANWHILE = """
-from harness.kinds import VIRTUAL_SERVICE
+from harness.cluster.kinds import VIRTUAL_SERVICE
 
 def test_measures(split_of, federation):
     mesh = federation.mesh2
@@ -56,7 +56,7 @@ def test_measures""",
 PLANTED = """
 import json, logging, os, sys, warnings
 import pytest, requests
-from harness import kinds
+from harness.cluster import kinds
 
 S = os.environ["PLANTED"]
 PEM = f"-----BEGIN EC PRIVATE KEY-----\\n{S}\\nMHcCAQEE\\n-----END EC PRIVATE KEY-----"

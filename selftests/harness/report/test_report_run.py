@@ -55,9 +55,9 @@ def test_split(split_of):
 # As Ctrl-C, at the second look that has figures.
 INTERRUPTING = """
 import os, signal
-from harness import measure
+from harness.split import meter
 
-class Judge(measure.Judge):
+class Judge(meter.Judge):
     told = False
 
     @property
@@ -67,7 +67,7 @@ class Judge(measure.Judge):
         self.told = self.judged > 0
         return super().so_far
 
-measure.Judge = Judge
+meter.Judge = Judge
 """
 
 

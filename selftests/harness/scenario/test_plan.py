@@ -120,5 +120,5 @@ def test_with_adoption_only_the_leases_would_be_created(clusters):
 def test_the_plan_of_an_embedded_run_starts_no_lab():
     code, said = planned(None)
     assert code == 0, said
-    assert "embedded lab: made for this run and empty" in said
+    assert "says nothing of any cluster: made for this run and empty" in said
     assert {"mesh1-system/fed-export", "mesh2-bookinfo/ratings-split"} <= names_in(said)
