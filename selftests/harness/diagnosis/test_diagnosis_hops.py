@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from string import Formatter
@@ -378,7 +379,8 @@ def test_every_cause_has_a_sentence_and_a_remedy_that_can_be_filled_in() -> None
         link = Look("link", "mesh1", "somewhere").broken(identity, "seen", **values)
         assert link.sentence.endswith("."), identity
         assert link.remedy.endswith("."), identity
-        assert "{" not in f"{link.sentence}{link.remedy}", identity
+        # A brace before a letter is a place that was not filled in; JSON of an `oc` line has a quote there.
+        assert not re.search(r"\{\w", f"{link.sentence}{link.remedy}"), identity
         assert "mesh" in cause.sentence, f"{identity} does not say where"
 
 
