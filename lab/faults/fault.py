@@ -30,8 +30,9 @@ class Fault:
     name: as on the command line; title: what is wrong, one sentence; reference: `captured`, or the ids of the failure
     catalogue (F..), or `product N` for a row of the product's failure modes; changes: what is changed, in order.
     restart: (mesh, label `app`) of control plane pods that are started anew, one after the other, when the changes are
-    made and again when they are taken back: the product keeps what it trusted and what it connected. api: body for the
-    API servers' fault switch, from the share of requests.
+    made and again when they are taken back: the product keeps what it trusted and what it connected. healed_by: the
+    same, when they are taken back only: what is broken by then, nothing else heals. begun_by: the same, when they are
+    made only. api: body for the API servers' fault switch, from the share of requests.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Fault:
     reference: str
     changes: tuple[Change, ...] = ()
     restart: tuple[tuple[str, str], ...] = ()
+    healed_by: tuple[tuple[str, str], ...] = ()
+    begun_by: tuple[tuple[str, str], ...] = ()
     api: Callable[[float], Mapping[str, Any]] | None = None
 
     async def inject(self, lab: RunningLab) -> None:
@@ -64,6 +67,8 @@ class Fault:
             await self.revert(lab)
             raise
         await self._restart(lab, before)
+        for mesh, app in self.begun_by:
+            await restart_pods(lab.clusters[mesh], SYSTEM[mesh], app)
 
     async def revert(self, lab: RunningLab) -> None:
         """Puts back exactly what was there; LabError when the fault is not in force."""
@@ -76,6 +81,8 @@ class Fault:
             await item.restore(lab.clusters[item.target.mesh])
         ledger.forget(self.name)
         await self._restart(lab, before)
+        for mesh, app in self.healed_by:
+            await restart_pods(lab.clusters[mesh], SYSTEM[mesh], app)
 
     async def _held(self, lab: RunningLab) -> dict[str, str]:
         """By mesh, what the egress gateways were told that are to connect anew to a peer as this changes it.

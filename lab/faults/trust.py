@@ -78,6 +78,8 @@ def faults() -> list[Fault]:
             "mesh1's peer was created with another clientID than mesh2's egress gateway has: exports are refused too",
             "F23, product 3",
             (peer("mesh1", {"security": {"clientID": "mesh2.local/ns/mesh2-system/sa/mesh1-egress"}}, recreate=True),),
+            begun_by=(("mesh1", "istiod"),),  # a deleted peer froze it
+            healed_by=(("mesh1", "istiod"),),
         ),
         Fault(
             "clientid-with-spiffe-prefix",
@@ -90,6 +92,8 @@ def faults() -> list[Fault]:
             "mesh1's peer was created without clientID: discovery is denied, exports are open to any trusted client",
             "F24, product 3c",
             (peer("mesh1", {"security": {"clientID": ""}}, recreate=True),),
+            begun_by=(("mesh1", "istiod"),),  # a deleted peer froze it
+            healed_by=(("mesh1", "istiod"),),
         ),
         Fault(
             "root-missing-import",
