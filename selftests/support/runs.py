@@ -22,6 +22,7 @@ from harness.scenario.ownership import lease
 ROOT = Path(__file__).resolve().parents[2]
 ONE_TEST = ("tests/test_install.py", "-k", "trust_domains")
 FINALIZER = "selftest.example/hold"
+SOMEBODY_ELSE = "run-of-somebody-else"
 
 
 def _command(*arguments):
@@ -143,7 +144,9 @@ def interrupted(run, clusters):
 
 @contextlib.contextmanager
 def held_roll(mesh1):
-    """Nobody can remove mesh1's member roll, until the block ends."""
+    """Nobody can remove mesh1's member roll, once it is there and until the block ends."""
+    there = {"until": lambda rolls: bool(rolls) or None, "timeout": 60}
+    mesh1.wait("mesh1's member roll", kinds.MEMBER_ROLL, "mesh1-system", "default", **there)
     mesh1.patch(kinds.MEMBER_ROLL, "default", "mesh1-system", {"metadata": {"finalizers": [FINALIZER]}})
     try:
         yield
@@ -167,8 +170,9 @@ def runs_of(clusters):
 @contextlib.contextmanager
 def taken_over(cluster):
     """Another run has the Lease until the block ends, given to it by a person who was told how."""
-    cluster.delete(kinds.LEASE, lease.NAME, lease.NAMESPACE)
-    other = lease.RunLease(cluster, "run-of-somebody-else")
+    other = lease.RunLease(cluster, SOMEBODY_ELSE)
+    # In one step: deleted first, it is seen as deleted by whoever looks in between.
+    cluster.patch(kinds.LEASE, lease.NAME, lease.NAMESPACE, {"spec": {"holderIdentity": SOMEBODY_ELSE}})
     other.acquire()
     try:
         yield
