@@ -79,6 +79,11 @@ class Cluster:
         for other in list(self._followers):
             other.close()
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether something was asked for until the patience was over, and has not been answered since."""
+        return self._transport.in_vain
+
     def with_patience(self, seconds: float) -> Cluster:
         """The same for somebody with another patience; closed with this one, if not before."""
         found = Cluster(self.name, self.kubeconfig, self.context, seconds)
@@ -210,7 +215,7 @@ class Cluster:
         Driven by a watch that is renewed when it ends, is cut or grows too old; a kind that is not served yet has no
         objects, but with `served` that raises NotFound at once. `describe` puts the last objects into words for the
         WaitTimeout raised after `timeout` seconds, and for `seen`, which is told of every change, and of the API
-        server's trouble as long as it lasts.
+        server's trouble as long as it lasts. What was asked for in vain before is not waited for: WaitTimeout at once.
         `cancelled`: as `Cluster.cancelled` was when the decision to wait was made.
         """
         deadline, cancelled = Deadline(timeout), cancelled or self._transport.cancelled
@@ -264,6 +269,8 @@ class Cluster:
             except (Forbidden, Unauthorized, Invalid, KubeconfigError):
                 raise
             except ClusterError as error:
+                if error.lasting:
+                    raise WaitTimeout(self.name, what, deadline.waited, str(error)) from error
                 trouble = "" if isinstance(error, Gone) else str(error)
                 if trouble:
                     told(error)

@@ -36,7 +36,8 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
 RETRY_SECONDS = 30.0  # patience with an API server that restarts or is overloaded
-GONE_SECONDS = 3.0  # patience, and time for a try, once all of that was in vain: until there is an answer again
+GONE_SECONDS = 2.0  # time for a try once all patience was in vain: until there is an answer again
+_GONE_PATIENCE = 1.0
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 # Server-side apply answers 500 to an object that does not fit its schema; asking again would not help.
 _WRONG_OBJECT = b"failed to create typed patch object"
@@ -350,8 +351,9 @@ class Transport:
         began earlier; `told` of each error that is passed over, and of None when that is over. Raises the last one, or
         Cancelled.
         """
-        patience = self.patience_left
-        deadline = Deadline(patience if within is None else min(self.patience, within))
+        gone = about in self._gone
+        patience = self.patience_left if gone or within is None else self.patience
+        deadline = Deadline(patience if within is None else min(patience, within))
         cancelled, renewed, tries = cancelled or self.cancelled, False, 0
         while True:
             tries += 1
@@ -371,7 +373,7 @@ class Transport:
                 if deadline.passed or not again(error):
                     if not passes_by(error):
                         self._gone -= {"", about}
-                    elif deadline.passed and within is None:
+                    elif deadline.passed and (gone or within is None):
                         self._gone |= {"", about}
                         error.lasting = True
                     raise
@@ -381,9 +383,14 @@ class Transport:
             pause(wait, cancelled)
 
     @property
+    def in_vain(self) -> bool:
+        """Whether something was asked for until the patience was over, and has not been answered since."""
+        return bool(self._gone)
+
+    @property
     def patience_left(self) -> float:
         """For how many seconds something is asked for again: little while anything was asked for in vain."""
-        return min(self.patience / 10, GONE_SECONDS) if self._gone else self.patience
+        return min(max(self.patience / 30, 0.3), self.patience, _GONE_PATIENCE) if self._gone else self.patience
 
     def try_seconds(self, about: str, seconds: float) -> float:
         """How long one try may take that has `seconds` as long as all is well."""

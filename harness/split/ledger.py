@@ -208,6 +208,12 @@ class Ledger:
         with self._changed:
             return self._advance()
 
+    @property
+    def silent(self) -> bool:
+        """Whether no request left a line in any log until now, of this run or of others."""
+        with self._changed:
+            return not (self._first_own or self._foreign)
+
     def wait(self, beyond: int, timeout: float) -> int:
         """Like `settled`, but waits up to `timeout` seconds for more than `beyond`."""
         with self._changed:

@@ -80,17 +80,21 @@ class LogFollower:
         self._streams: dict[str, LogStream] = {}
         self._followed: set[str] = set()
         self._opening: list[threading.Event] = []
+        self._refused: ClusterError | None = None
 
     def start(self) -> None:
-        """Follows what is there now (raises ClusterError when pods cannot be listed), and later what comes.
+        """Follows what is there now, and later what comes.
 
-        Comes back when every log that is there is open: what is written from then on is not lost.
+        Comes back when every log that is there is open: what is written from then on is not lost. Raises ClusterError
+        when pods cannot be listed, and when a log is refused for good.
         """
         for workload in self._workloads:
             self._look(workload, first=True)
         deadline = Deadline(_OPENING_SECONDS)
         if not all(opened.wait(deadline.left) for opened in self._opening):
             self._trouble(f"some logs did not open within {_OPENING_SECONDS:.0f} s")
+        if self._refused:
+            raise self._refused
         self._spawn(self._look_again)
 
     def stop(self) -> None:
@@ -161,6 +165,7 @@ class LogFollower:
                     self._read(workload, name, source, seen, tail, opened)
                 except ClusterError as error:
                     self._trouble(f"log of {source}: {error}")
+                    self._refused = error if error.lasting else self._refused
                 tail = None
                 opened.set()
                 pause(max(0.1, pauses.next(seen.count > known)), self._stopping)
