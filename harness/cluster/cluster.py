@@ -82,7 +82,7 @@ class Cluster:
     @property
     def unanswered(self) -> bool:
         """Whether something was asked for until the patience was over, and has not been answered since."""
-        return self._transport.in_vain
+        return bool(self._transport.gone)
 
     def with_patience(self, seconds: float) -> Cluster:
         """The same for somebody with another patience; closed with this one, if not before."""

@@ -151,7 +151,7 @@ class Transport:
         self.cancelled = threading.Event()
         self.clock = ServerClock()
         self.closed = False
-        self._gone: set[str] = set()  # resources, '' for the server as a whole
+        self.gone: set[str] = set()  # resources asked for in vain and not answered since, '' for the server
         self._credentials, self._client = self._load()
 
     def _load(self, refused: Credentials | None = None) -> tuple[Credentials, ApiClient]:
@@ -351,7 +351,7 @@ class Transport:
         began earlier; `told` of each error that is passed over, and of None when that is over. Raises the last one, or
         Cancelled.
         """
-        gone = about in self._gone
+        gone = about in self.gone
         patience = self.patience_left if gone or within is None else self.patience
         deadline = Deadline(patience if within is None else min(patience, within))
         cancelled, renewed, tries = cancelled or self.cancelled, False, 0
@@ -360,7 +360,7 @@ class Transport:
             used = self._credentials
             try:
                 found = attempt()
-                self._gone -= {"", about}
+                self.gone -= {"", about}
                 if tries > 1:
                     told(None)
                 return found
@@ -372,9 +372,9 @@ class Transport:
             except ClusterError as error:
                 if deadline.passed or not again(error):
                     if not passes_by(error):
-                        self._gone -= {"", about}
+                        self.gone -= {"", about}
                     elif deadline.passed and (gone or within is None):
-                        self._gone |= {"", about}
+                        self.gone |= {"", about}
                         error.lasting = True
                     raise
                 wait = min(0.1 * 2**tries, 5.0) * random.uniform(0.5, 1)
@@ -383,20 +383,15 @@ class Transport:
             pause(wait, cancelled)
 
     @property
-    def in_vain(self) -> bool:
-        """Whether something was asked for until the patience was over, and has not been answered since."""
-        return bool(self._gone)
-
-    @property
     def patience_left(self) -> float:
         """For how many seconds something is asked for again: little while anything was asked for in vain."""
-        return min(max(self.patience / 30, 0.3), self.patience, _GONE_PATIENCE) if self._gone else self.patience
+        return min(max(self.patience / 30, 0.3), self.patience, _GONE_PATIENCE) if self.gone else self.patience
 
     def try_seconds(self, about: str, seconds: float) -> float:
         """How long one try may take that has `seconds` as long as all is well."""
-        if self._gone & {"", about}:
+        if self.gone & {"", about}:
             return min(seconds, GONE_SECONDS, max(self.patience / 3, 0.5))
-        return min(seconds, CONNECT_SECONDS) if self._gone else seconds
+        return min(seconds, CONNECT_SECONDS) if self.gone else seconds
 
     def _timeout(self, read: float | None, about: str) -> urllib3.Timeout:
         return urllib3.Timeout(

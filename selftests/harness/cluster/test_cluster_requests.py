@@ -115,7 +115,7 @@ def test_trouble_that_persists_is_reported_with_mesh_and_words(scripted):
 
 
 def test_a_server_with_which_patience_was_in_vain_gets_it_again_once_it_answers(scripted, monkeypatch):
-    monkeypatch.setattr(transport, "GONE_SECONDS", 0.05)
+    monkeypatch.setattr(transport, "_GONE_PATIENCE", 0.05)
     cluster, api = scripted(Reply(503), patience=1.0)
     asked = []
     for then in (Reply(503), Reply(503), FOUND, Reply(503)):
