@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from harness.checks.compared import Compared
 from harness.checks.installation import trust_domain
 from harness.cluster.addresses import netloc
 from harness.cluster.transport import ClusterError
@@ -44,20 +45,27 @@ class ImportedEndpoints:
     egress: frozenset[str]
 
     @property
-    def problems(self) -> list[str]:
-        """[] when there are endpoints, all healthy, and all of them are the egress gateway's pods on 15443."""
+    def compared(self) -> Compared:
+        """Its endpoints, beside those of them that are healthy and a pod of the egress gateway on 15443."""
         if self.found is None:
-            return [f"the sidecar has no cluster {self.cluster}: the import never reached it"]
+            return _no_endpoint(f"the sidecar has no cluster {self.cluster}: the import never reached it")
         if not self.found:
-            return [f"{self.cluster} has no endpoint: istiod knows no pod of the egress gateway"]
-        sick = [f"{self.cluster}: {endpoint} is not healthy" for endpoint in self.found if not endpoint.healthy]
-        wanted = {netloc(address, SERVICE_PORT) for address in self.egress}
-        stale = [
-            f"{self.cluster}: {endpoint} is no pod of the egress gateway ({', '.join(sorted(wanted)) or 'none runs'})"
+            return _no_endpoint(f"{self.cluster} has no endpoint: istiod knows no pod of the egress gateway")
+        gateways = {netloc(address, SERVICE_PORT) for address in self.egress}
+        running = ", ".join(sorted(gateways)) or "none runs"
+        sick = {endpoint for endpoint in self.found if not endpoint.healthy}
+        stale = {endpoint for endpoint in self.found if netloc(endpoint.address, endpoint.port) not in gateways}
+        problems = [f"{self.cluster}: {endpoint} is not healthy" for endpoint in self.found if endpoint in sick]
+        problems += [
+            f"{self.cluster}: {endpoint} is no pod of the egress gateway ({running})"
             for endpoint in self.found
-            if netloc(endpoint.address, endpoint.port) not in wanted
+            if endpoint in stale
         ]
-        return sick + stale
+        return Compared(set(self.found), set(self.found) - sick - stale, problems)
+
+
+def _no_endpoint(problem: str) -> Compared:
+    return Compared({"at least one endpoint"}, set(), [problem])
 
 
 def imported_endpoints(mesh: Mesh, service: str) -> ImportedEndpoints:

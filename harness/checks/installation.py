@@ -1,7 +1,8 @@
-"""Whether what was asked for is installed, per mesh: every check returns its findings, [] when all is well."""
+"""Whether what was asked for is installed: each check says what was asked of a mesh, beside what was seen there."""
 
 from __future__ import annotations
 
+from harness.checks.compared import Compared
 from harness.cluster.kinds import (
     CONFIG_MAP,
     CONTROL_PLANE,
@@ -23,30 +24,34 @@ from harness.product.names import (
 )
 from harness.product.status import condition_true, ended, is_current
 
+VALID_ROOT = "is a CA certificate, valid now"
 _PORTS = frozenset({DISCOVERY_PORT, SERVICE_PORT})
 
 
-def unserved_kinds(mesh: Mesh) -> list[str]:
-    """Federation kinds the cluster does not serve; the operator brings them with the first control plane."""
-    return [
+def federation_kinds(mesh: Mesh) -> Compared:
+    """Federation kinds the cluster serves; the operator brings them with the first control plane."""
+    served = {kind for kind in FEDERATION_KINDS if mesh.cluster.served(kind)}
+    problems = [
         f"{mesh.name}: {kind.api_version} {kind} is not served; has the operator reconciled a control plane?"
         for kind in FEDERATION_KINDS
-        if not mesh.cluster.served(kind)
+        if kind not in served
     ]
+    return Compared(set(FEDERATION_KINDS), served, problems)
 
 
-def control_plane_problems(mesh: Mesh, asked: str | None) -> list[str]:
-    """Control plane not Ready, or not at version `asked` (`v2.1`; None: whatever the operator chose)."""
+def control_plane(mesh: Mesh, version: str | None) -> Compared:
+    """Readiness and release of the control plane; version: as asked for (`v2.1`), None: what the operator chose."""
     obj = mesh.cluster.get(CONTROL_PLANE, mesh.control_plane, mesh.system_namespace)
     where = f"{mesh.name}: control plane {mesh.system_namespace}/{mesh.control_plane}"
     problems = []
-    if not condition_true(obj, "Ready") or not is_current(obj):
+    ready = condition_true(obj, "Ready") and is_current(obj)
+    if not ready:
         problems.append(f"{where} is not Ready: {_condition(obj, 'Ready')}")
     release = (obj.get("status") or {}).get("chartVersion") or ""
-    wanted = (asked or mesh.version).lstrip("v")
-    if release.split(".")[:2] != wanted.split("."):
+    wanted, minor = (version or mesh.version).lstrip("v"), ".".join(release.split(".")[:2])
+    if minor != wanted:
         problems.append(f"{where} runs release {release or 'unknown'}, asked for {wanted}")
-    return problems
+    return Compared({"Ready": True, "release": wanted}, {"Ready": ready, "release": minor}, problems)
 
 
 def _condition(obj: Object, name: str) -> str:
@@ -56,44 +61,50 @@ def _condition(obj: Object, name: str) -> str:
     return f"it has no condition {name}"
 
 
-def member_problems(mesh: Mesh) -> list[str]:
-    """Members the roll has configured besides, or instead of, the application namespace."""
+def members(mesh: Mesh) -> Compared:
+    """Members the roll has configured; exactly the application namespace is asked for."""
     status = mesh.cluster.get(MEMBER_ROLL, "default", mesh.system_namespace).get("status") or {}
-    configured = status.get("configuredMembers") or []
-    if configured == [mesh.app_namespace]:
-        return []
+    asked, configured = [mesh.app_namespace], status.get("configuredMembers") or []
     pending = status.get("pendingMembers") or []
-    return [
+    problem = (
         f"{mesh.name}: member roll {mesh.system_namespace}/default has configured {configured or 'nothing'} (pending: "
-        f"{pending or 'nothing'}), asked for {[mesh.app_namespace]}"
+        f"{pending or 'nothing'}), asked for {asked}"
+    )
+    return Compared(asked, configured, [problem] if configured != asked else [])
+
+
+def deployments(mesh: Mesh) -> Compared:
+    """Which of the Deployments of istiod and the four gateways are available."""
+    listed = {obj["metadata"]["name"]: obj for obj in mesh.cluster.list(DEPLOYMENT, mesh.system_namespace)}
+    asked = (mesh.istiod, *mesh.gateways)
+    unavailable = {name: problem for name in asked if (problem := _unavailable(listed.get(name)))}
+    where = f"{mesh.name}: Deployment {mesh.system_namespace}"
+    problems = [f"{where}/{name} {problem}" for name, problem in unavailable.items()]
+    return Compared(set(asked), set(asked) - unavailable.keys(), problems)
+
+
+def _unavailable(deployment: Object | None) -> str:
+    """Why a Deployment has no pod to serve anybody; '' where it has."""
+    if deployment is None:
+        return "does not exist"
+    if not condition_true(deployment, "Available"):
+        return f"is not Available: {_condition(deployment, 'Available')}"
+    if not (deployment.get("status") or {}).get("availableReplicas"):
+        return f"is scaled to {deployment['spec'].get('replicas', 0)}: none of its pods is there"
+    return ""
+
+
+def gateway_ports(mesh: Mesh) -> Compared:
+    """Which of 8188 and 15443 the Services of the federation gateways have."""
+    gateways = (mesh.ingress_gateway, mesh.egress_gateway)
+    services = {name: mesh.cluster.get(SERVICE, name, mesh.system_namespace) for name in gateways}
+    ports = {name: _PORTS & {port["port"] for port in obj["spec"]["ports"]} for name, obj in services.items()}
+    problems = [
+        f"{mesh.name}: Service {mesh.system_namespace}/{name} lacks port {', '.join(map(str, _PORTS - there))}"
+        for name, there in ports.items()
+        if there != _PORTS
     ]
-
-
-def unavailable_deployments(mesh: Mesh) -> list[str]:
-    """istiod and the four gateways, as far as their Deployments are not Available."""
-    found = {obj["metadata"]["name"]: obj for obj in mesh.cluster.list(DEPLOYMENT, mesh.system_namespace)}
-    problems = []
-    for name in (mesh.istiod, *mesh.gateways):
-        where = f"{mesh.name}: Deployment {mesh.system_namespace}/{name}"
-        if name not in found:
-            problems.append(f"{where} does not exist")
-        elif not condition_true(found[name], "Available"):
-            problems.append(f"{where} is not Available: {_condition(found[name], 'Available')}")
-        elif not (found[name].get("status") or {}).get("availableReplicas"):
-            problems.append(f"{where} is scaled to {found[name]['spec'].get('replicas', 0)}: none of its pods is there")
-    return problems
-
-
-def missing_ports(mesh: Mesh) -> list[str]:
-    """Federation gateway Services that lack 8188 or 15443."""
-    problems = []
-    for gateway in (mesh.ingress_gateway, mesh.egress_gateway):
-        service = mesh.cluster.get(SERVICE, gateway, mesh.system_namespace)
-        if missing := _PORTS - {port["port"] for port in service["spec"]["ports"]}:
-            problems.append(
-                f"{mesh.name}: Service {mesh.system_namespace}/{gateway} lacks port {', '.join(map(str, missing))}"
-            )
-    return problems
+    return Compared(dict.fromkeys(gateways, _PORTS), ports, problems)
 
 
 def network_view(mesh: Mesh) -> str:
@@ -109,21 +120,22 @@ def listening_ports(mesh: Mesh) -> tuple[int, ...]:
     return (DISCOVERY_PORT, SERVICE_PORT) if mesh.exports else (DISCOVERY_PORT,)
 
 
-def closed_ports(mesh: Mesh) -> list[str]:
-    """Ports of the federation ingress address at which no TLS server shows a certificate, under any of its names.
+def tls_servers(mesh: Mesh) -> Compared:
+    """Ports of the federation ingress address at which a TLS server shows a certificate, under any of its names.
 
     That a connection is accepted says nothing: load balancers accept for gateways that do not listen.
     """
-    problems = []
-    for port in listening_ports(mesh):
+    asked, problems, silent = listening_ports(mesh), [], set()
+    for port in asked:
         errors = {name: _silence(mesh, port, name) for name in server_names(mesh, port)}
         if all(errors.values()):
             why = "; ".join(f"{name}: {error}" for name, error in errors.items())
+            silent.add(port)
             problems.append(
                 f"{mesh.name}: {mesh.ingress_gateway} at {mesh.ingress} has no TLS server for {port} ({why}); see its "
                 f"listeners, and whether ServiceMeshPeer {mesh.peer} and its ExportedServiceSet name what is there"
             )
-    return problems
+    return Compared(set(asked), set(asked) - silent, problems)
 
 
 def _silence(mesh: Mesh, port: int, name: str) -> str:
@@ -157,64 +169,71 @@ def fingerprints(pem: str) -> set[str]:
     return {trust.fingerprint(certificate) for certificate in trust.roots_in(pem)}
 
 
-def root_problems(mesh: Mesh) -> list[str]:
-    """Why the mesh's own root is not a valid CA certificate."""
-    problem = trust.root_problem(own_root(mesh), mesh.cluster.now())
-    return [f"{mesh.name}: root in {mesh.system_namespace}/istio-ca-root-cert {problem}"] if problem else []
+def root(mesh: Mesh) -> Compared:
+    """What the mesh's own root is."""
+    problem = trust.root_problem(own_root(mesh), mesh.cluster.now()) or ""
+    where = f"{mesh.name}: root in {mesh.system_namespace}/{ROOT_CONFIG_MAP}"
+    return Compared(VALID_ROOT, problem or VALID_ROOT, [f"{where} {problem}"] if problem else [])
 
 
-def stale_root(federation: Federation, mesh: Mesh) -> list[str]:
-    """What the mesh holds as its peer's root, where that is not the peer's root of now."""
+def root_of_peer(federation: Federation, mesh: Mesh) -> Compared:
+    """Fingerprints of what the mesh holds as its peer's root, beside those of the peer's root of now."""
     peer = federation.peer_of(mesh)
     held, current = fingerprints(held_root(mesh)), fingerprints(own_root(peer))
-    if held and held == current:
-        return []
-    return [
+    problem = (
         f"{mesh.name}: ConfigMap {mesh.system_namespace}/{mesh.root_config_map} holds {_short(held)}, "
         f"{peer.name} signs with {_short(current)}; copy {peer.name}'s root-cert.pem of {ROOT_CONFIG_MAP}"
-    ]
+    )
+    asked = current or {"a root certificate"}  # two meshes without any do not agree
+    return Compared(asked, held, [problem] if held != asked else [])
 
 
 def _short(fingerprints: set[str]) -> str:
     return ", ".join(sorted(found[:12] for found in fingerprints)) or "no certificate"
 
 
-def presented_chain_problems(federation: Federation, mesh: Mesh) -> list[str]:
-    """What is wrong with the chains the federation ingress shows now, as the peer would judge them.
+def ingress_identities(federation: Federation, mesh: Mesh) -> Compared:
+    """Who the federation ingress proves to be on each port now, as the peer would judge it.
 
-    On each port: it verifies against the root the peer holds, and names the ingress gateway's service account in the
+    Its chain verifies against the root the peer holds, and names the ingress gateway's service account in the
     trust domain the peer's ServiceMeshPeer expects. A new connection, since an old one may be older than a mistake.
     """
     peer = federation.peer_of(mesh)
     peer_object = peer.cluster.get(PEER, peer.peer, peer.system_namespace)
     domain = ((peer_object["spec"].get("security") or {}).get("trustDomain")) or ""
-    wanted = trust.spiffe_id(domain, mesh.system_namespace, mesh.service_account(mesh.ingress_gateway))
-    problems = []
+    expected = trust.spiffe_id(domain, mesh.system_namespace, mesh.service_account(mesh.ingress_gateway))
+    held, problems = held_root(peer), []
+    identities: dict[int, str] = {}
     for port in listening_ports(mesh):
         where = f"{mesh.name}: {mesh.ingress_gateway} on {port} ({mesh.ingress})"
         try:
-            shown = trust.presented_chain(mesh.connector(port), server_names(mesh, port)[0], held_root(peer))
+            shown = trust.presented_chain(mesh.connector(port), server_names(mesh, port)[0], held)
         except OSError as error:
+            identities[port] = "no TLS server"
             problems.append(f"{where} makes no TLS connection: {error}")
             continue
+        identities[port] = expected if expected in shown.uris and not shown.problem else str(shown)
         if shown.problem:
             problems.append(f"{where} shows {shown}, which does not verify against the root {peer.name} holds")
-        elif wanted not in shown.uris:
-            problems.append(f"{where} is {shown}, {peer.name} expects {wanted}")
-    return problems
+        elif expected not in shown.uris:
+            problems.append(f"{where} is {shown}, {peer.name} expects {expected}")
+    return Compared(dict.fromkeys(identities, expected), identities, problems)
 
 
-def pods_without_sidecar(mesh: Mesh) -> list[str]:
-    """bookinfo pods that are not ready, or have no sidecar."""
+def bookinfo_pods(mesh: Mesh) -> Compared:
+    """Pods of the application namespace that run or are to run, and which of them are ready with a sidecar."""
     listed = mesh.cluster.list(POD, mesh.app_namespace)
     pods = [pod for pod in listed if "deletionTimestamp" not in pod["metadata"] and not ended(pod)]
     if not pods:
-        return [f"{mesh.name}: there are no pods in {mesh.app_namespace}"]
-    problems = []
+        return Compared({"at least one pod"}, set(), [f"{mesh.name}: there are no pods in {mesh.app_namespace}"])
+    problems, good = [], set()
     for pod in pods:
-        where = f"{mesh.name}: pod {mesh.app_namespace}/{pod['metadata']['name']}"
+        name = pod["metadata"]["name"]
+        where = f"{mesh.name}: pod {mesh.app_namespace}/{name}"
         if not has_sidecar(pod):
             problems.append(f"{where} has no sidecar: it is older than the membership, or lacks the inject annotation")
         if not condition_true(pod, "Ready"):
             problems.append(f"{where} is not ready: {_condition(pod, 'Ready')}")
-    return problems
+        if has_sidecar(pod) and condition_true(pod, "Ready"):
+            good.add(name)
+    return Compared({pod["metadata"]["name"] for pod in pods}, good, problems)

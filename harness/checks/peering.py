@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from harness.checks.compared import Compared
 from harness.cluster import kinds
 from harness.cluster.transport import Objects
 from harness.product.mesh import Federation, Mesh, MeshNames
@@ -130,10 +131,11 @@ def imports_of(mesh: Mesh) -> tuple[ServiceEntry, ...] | None:
     return imported_services(mesh.cluster.get(kinds.IMPORTS, mesh.peer, mesh.system_namespace))
 
 
-def set_problems(where: str, wanted: Sequence[ServiceEntry], found: Sequence[ServiceEntry] | None) -> list[str]:
-    """How a set of services differs from what was asked for: missing, surplus (an exposure), or no status at all."""
-    if found is None:
-        return [f"{where} has no status: no ServiceMeshPeer of its namespace has its name, or istiod is not there"]
-    missing = [f"{where}: {entry} is missing" for entry in wanted if entry not in found]
-    surplus = [f"{where}: {entry} was not asked for" for entry in found if entry not in wanted]
-    return missing + surplus
+def compared_sets(where: str, asked: Sequence[ServiceEntry], listed: Sequence[ServiceEntry] | None) -> Compared:
+    """A set of services beside what was asked for: missing, surplus (an exposure), or no status at all."""
+    if listed is None:
+        why = "no ServiceMeshPeer of its namespace has its name, or istiod is not there"
+        return Compared(set(asked), None, [f"{where} has no status: {why}"])
+    missing = [f"{where}: {entry} is missing" for entry in asked if entry not in listed]
+    surplus = [f"{where}: {entry} was not asked for" for entry in listed if entry not in asked]
+    return Compared(set(asked), set(listed), missing + surplus)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from harness.report.catalogue import PROFILES, place
 from harness.report.figures import figures
 from harness.report.run_record import RANK, Requirement, Result, RunRecord, TestRecord
 from harness.run.redact import redacted
@@ -15,7 +16,6 @@ from harness.run.redact import redacted
 API_VERSION = "federation-conformance/v1alpha1"
 KIND = "FederationConformanceReport"
 EMBEDDED = "Embedded lab: this says nothing of any cluster."
-PROFILES = ("install", "fed", "split")
 _PASSED_OR_FAILED = (0, 1)
 
 Json = dict[str, Any]
@@ -90,8 +90,7 @@ def overall(judged: Sequence[Json], record: RunRecord) -> str:
 
 
 def _place(requirement: Requirement) -> tuple[int, str]:
-    known = requirement.profile in PROFILES
-    return PROFILES.index(requirement.profile) if known else len(PROFILES), requirement.id
+    return place(requirement.profile), requirement.id
 
 
 def _requirement(requirement: Requirement, record: RunRecord) -> Json:

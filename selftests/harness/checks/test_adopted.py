@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness.checks.installation import pods_without_sidecar
+from harness.checks.installation import bookinfo_pods
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import NAMESPACE
 from harness.cluster.transport import ClusterError
@@ -51,7 +51,7 @@ def test_a_pod_that_is_done_needs_no_sidecar(recorded, phase):
     job, ratings = pod("job", phase, "job", "False"), pod("ratings", "Running", "istio-proxy", "True")
     address = IngressAddress(("127.0.0.1",), 8188, 15443, "LoadBalancer ip")
     mesh = Mesh(*vars(MESH2).values(), recorded({PODS: items(job, ratings)}), "v2.1", "2.1.6", address)
-    assert pods_without_sidecar(mesh) == []
+    assert bookinfo_pods(mesh).problems == []
 
 
 def test_an_address_is_not_that_of_a_pod_that_is_done():

@@ -33,22 +33,22 @@ HIDDEN = {
 }
 # What each contract rests on that looks at the API alone: a problem, or '' and [] for none.
 LOOKS: dict[str, Callable[[Federation], Any]] = {
-    "INSTALL-001": lambda both: installation.unserved_kinds(both.mesh1),
-    "INSTALL-002": lambda both: installation.control_plane_problems(both.mesh1, "v2.1"),
-    "INSTALL-003": lambda both: installation.member_problems(both.mesh1),
-    "INSTALL-004": lambda both: installation.unavailable_deployments(both.mesh1),
-    "INSTALL-005": lambda both: installation.missing_ports(both.mesh1),
+    "INSTALL-001": lambda both: installation.federation_kinds(both.mesh1).problems,
+    "INSTALL-002": lambda both: installation.control_plane(both.mesh1, "v2.1").problems,
+    "INSTALL-003": lambda both: installation.members(both.mesh1).problems,
+    "INSTALL-004": lambda both: installation.deployments(both.mesh1).problems,
+    "INSTALL-005": lambda both: installation.gateway_ports(both.mesh1).problems,
     "INSTALL-006": lambda both: installation.network_view(both.mesh1) != "network-mesh2",
     "INSTALL-008": lambda both: installation.trust_domain(both.mesh1) == installation.trust_domain(both.mesh2),
-    "INSTALL-009": lambda both: installation.root_problems(both.mesh1),
+    "INSTALL-009": lambda both: installation.root(both.mesh1).problems,
     "INSTALL-010": lambda both: not installation.fingerprints(installation.own_root(both.mesh1)),
-    "INSTALL-011": lambda both: installation.stale_root(both, both.mesh1),
-    "INSTALL-013": lambda both: installation.pods_without_sidecar(both.mesh1),
+    "INSTALL-011": lambda both: installation.root_of_peer(both, both.mesh1).problems,
+    "INSTALL-013": lambda both: installation.bookinfo_pods(both.mesh1).problems,
     "INSTALL-014": lambda both: not snapshot({mesh.name: mesh.cluster for mesh in both.meshes}),
     "FED-001": lambda both: "".join(peering.watch_problems(both.mesh1, lambda: datetime.now(UTC)).values()),
     "FED-002": lambda both: "".join(peering.remote_problems(both.mesh1, both.mesh2).values()),
-    "FED-003": lambda both: peering.set_problems("mesh1", [], peering.exports_of(both.mesh1)),
-    "FED-004": lambda both: peering.set_problems("mesh2", [], peering.imports_of(both.mesh2)),
+    "FED-003": lambda both: peering.compared_sets("mesh1", [], peering.exports_of(both.mesh1)).problems,
+    "FED-004": lambda both: peering.compared_sets("mesh2", [], peering.imports_of(both.mesh2)).problems,
 }
 PLURALS = {kind.plural for kind in vars(kinds).values() if isinstance(kind, kinds.Kind)}
 

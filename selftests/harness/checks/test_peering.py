@@ -10,8 +10,8 @@ import pytest
 
 from harness.checks.data_plane import ImportedEndpoints, requests_received
 from harness.checks.peering import (
+    compared_sets,
     remote_problems,
-    set_problems,
     unconnected,
     wanted_exports,
     wanted_imports,
@@ -177,16 +177,18 @@ def test_the_captured_sets_are_exactly_what_is_asked_for(observed):
     federation = Federation(mesh("mesh1"), mesh("mesh2"), one_cluster=False)
     exports = exported_services(observed("healthy/objects/mesh1-exportedserviceset-mesh2.json"))
     imports = imported_services(observed("healthy/objects/mesh2-importedserviceset-mesh1.json"))
-    assert set_problems("exports", wanted_exports(federation.mesh1), exports) == []
-    assert set_problems("imports", wanted_imports(federation), imports) == []
+    for asked, listed in ((wanted_exports(federation.mesh1), exports), (wanted_imports(federation), imports)):
+        compared = compared_sets("set", asked, listed)
+        assert compared.seen == compared.asked == set(asked)
 
 
 def test_missing_surplus_and_absent_sets_are_told_apart(observed):
     wanted = wanted_exports(mesh("mesh1"))
     nothing = imported_services(observed("faults/import-rule-nomatch/mesh2-imports-mesh1.json"))
-    assert [line.endswith("is missing") for line in set_problems("set", wanted, nothing)] == [True, True]
-    assert set_problems("set", wanted[:1], wanted) == [f"set: {wanted[1]} was not asked for"]
-    assert "no status" in set_problems("set", wanted, None)[0]
+    assert [line.endswith("is missing") for line in compared_sets("set", wanted, nothing).problems] == [True, True]
+    assert compared_sets("set", wanted[:1], wanted).problems == [f"set: {wanted[1]} was not asked for"]
+    assert compared_sets("set", wanted, None).seen is None
+    assert "no status" in str(compared_sets("set", wanted, None))
 
 
 HEALTHY = Endpoint("10.202.0.8", 15443, ())
@@ -204,8 +206,9 @@ HEALTHY = Endpoint("10.202.0.8", 15443, ())
     ],
 )
 def test_imported_endpoints_are_the_egress_gateway_and_healthy(found, problem):
-    problems = ImportedEndpoints("outbound|9080||ratings", found, frozenset({"10.202.0.8"})).problems
-    assert problem in problems[0] if problem else problems == []
+    endpoints = ImportedEndpoints("outbound|9080||ratings", found, frozenset({"10.202.0.8"})).compared
+    assert (endpoints.seen == endpoints.asked) == (problem is None)
+    assert (problem or "") in str(endpoints)
 
 
 def test_the_headers_of_the_captured_egress_route_are_found(observed):

@@ -152,10 +152,11 @@ def test_the_catalogue_has_every_contract_of_the_suite():
 
 def test_a_contract_names_its_promise_its_source_and_its_level(tmp_path):
     (tmp_path / "test_a.py").write_text(
-        '@pytest.mark.requirement("FED-020", "roots are CAs", source="RFC 5280", level="extended")\ndef test_a(): ...\n'
+        '@pytest.mark.requirement("FED-020", "roots are CAs", source="RFC 5280", level="extended", checked="roots")\n'
+        "def test_a(): ...\n"
     )
     (found,) = catalogue(tmp_path)
-    assert found == Requirement("FED-020", "roots are CAs", "extended", "RFC 5280")
+    assert found == Requirement("FED-020", "roots are CAs", "extended", "roots", "", "RFC 5280")
     assert found.profile == "fed"
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from harness.checks.data_plane import stranger_at
-from harness.checks.installation import closed_ports
+from harness.checks.installation import tls_servers
 from harness.cluster import kinds
 from harness.cluster.transport import ClusterError
 from harness.product.envoy import AccessLine, parse_access_line
@@ -186,7 +186,7 @@ def test_strangers_are_let_in_only_while_the_fault_is_in_force(directory, federa
 def test_a_stranger_is_refused_by_the_peers_gateway(federation):
     federation.until(federation.healthy, True)
     mesh1, _ = adopted(federation.clusters).meshes
-    assert closed_ports(mesh1) == []
+    assert tls_servers(mesh1).problems == []
     met = stranger_at(mesh1, SERVICE_PORT)
     assert met.refused.shown == ("spiffe://mesh1.local/ns/mesh1-system/sa/mesh2-ingress-service-account",)
     assert met.gateway in met.refused.shown
@@ -196,9 +196,9 @@ def test_without_exports_nobody_is_there_to_refuse_a_stranger(directory, federat
     federation.until(federation.healthy, True)
     mesh1, _ = adopted(federation.clusters).meshes
     with in_force(directory, CATALOGUE["export-set-misnamed"]):
-        federation.until(lambda: len(closed_ports(mesh1)), 1)
+        federation.until(lambda: len(tls_servers(mesh1).problems), 1)
         # Again and again: the load balancer accepts each connection, and resets most of them only after a while.
-        found = [problem for _ in range(20) for problem in closed_ports(mesh1)]
+        found = [problem for _ in range(20) for problem in tls_servers(mesh1).problems]
         assert ["no TLS server for 15443" in problem for problem in found] == [True] * 20
         with pytest.raises(ClusterError, match="so nobody was refused"):
             stranger_at(mesh1, SERVICE_PORT)
