@@ -117,6 +117,20 @@ def test_one_module_decides_on_proxies():
     assert elsewhere == []
 
 
+def test_hooks_share_one_value_and_are_wrapped_in_one_way():
+    text = {path.name: path.read_text() for path in sources("fixtures")}
+    assert {name: found for name, one in text.items() if (found := one.count("StashKey["))} == {"state.py": 1}
+    assert [name for name, one in text.items() if "hookwrapper" in one] == []
+
+
+def test_what_pytest_calls_lies_apart_from_what_tests_ask_for():
+    for path in sources("fixtures"):
+        functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+        hooks = {node.name for node in functions if node.name.startswith("pytest_")}
+        fixtures = {node.name for node in functions for mark in node.decorator_list if "fixture" in ast.unparse(mark)}
+        assert not (fixtures if path.parent.name == "hooks" else hooks), path
+
+
 def test_a_contract_fits_in_ten_lines():
     long = {}
     for path in sources("tests"):

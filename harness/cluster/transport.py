@@ -56,7 +56,8 @@ class ClusterError(Exception):
 
     def __init__(self, mesh: str, what: str, detail: str, status: int = 0) -> None:
         self.mesh, self.what, self.detail, self.status = mesh, what, detail, status
-        super().__init__(f"{mesh}: {what}: {detail}{'. ' + self.remedy if self.remedy else ''}")
+        self.sentence = f"{what}: {detail}{'. ' + self.remedy if self.remedy else ''}"  # for who knows the mesh
+        super().__init__(f"{mesh}: {self.sentence}")
 
 
 class KubeconfigError(ClusterError):

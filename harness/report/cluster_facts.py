@@ -25,10 +25,10 @@ def record_versions(record: RunRecord, cluster: Cluster) -> None:
         mesh.kubernetes = cluster.version()
         plane = cluster.find(kinds.CONTROL_PLANE, names.control_plane, names.system_namespace)
     except (ClusterError, Cancelled) as error:
-        mesh.problem = str(error) or f"{names.name}: not looked at, the run was interrupted"
+        mesh.problem = error.sentence if isinstance(error, ClusterError) else "not looked at, the run was interrupted"
         return
     if plane is None:
-        mesh.problem = f"{names.name}: there is no ServiceMeshControlPlane {names.control_plane}"
+        mesh.problem = f"there is no ServiceMeshControlPlane {names.control_plane}"
         return
     mesh.asked = plane["spec"].get("version", "")
     mesh.ossm = (plane.get("status") or {}).get("chartVersion", "")

@@ -50,8 +50,13 @@ def document(record: RunRecord, requirements: Sequence[Requirement]) -> Json:
         "split": [figures(found) for found in record.measurements],
         "timings": {
             "steps": [
-                {"seconds": round(seconds, 2), "mesh": mesh.strip(), "step": text}
-                for seconds, mesh, text in record.steps
+                {
+                    "seconds": round(step.seconds, 2),
+                    "mesh": step.mesh.strip(),
+                    "subject": step.subject,
+                    "step": step.text,
+                }
+                for step in record.steps
             ],
             "peers": [vars(state) | {"seconds": round(state.seconds, 2)} for state in list(record.peers)],
         },

@@ -229,13 +229,13 @@ def _links(links: list[Json], caption: str) -> Markup:
 def _timeline(content: Json) -> Markup:
     chart = timeline(content)
     rows = [
-        [element("td", f"{step['seconds']:.1f}", class_="number"), step["mesh"], step["step"]]
+        [element("td", f"{step['seconds']:.1f}", class_="number"), step["mesh"], step["subject"], step["step"]]
         for step in content["timings"]["steps"]
     ]
     steps = element(
         "details",
         element("summary", "All steps"),
-        table((heading("Seconds"), "Mesh", "Step"), rows, "Steps of the run", class_="narrow"),
+        table((heading("Seconds"), "Mesh", "What", "Step"), rows, "Steps of the run", class_="narrow"),
     )
     colours = [("good", "connected, passed"), ("bad", "not connected, failed"), ("step", "being installed, waited for")]
     legend = [[element("span", class_=f"swatch {kind}-bar"), text, " "] for kind, text in colours]

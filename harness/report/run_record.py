@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from harness.run.progress import Step
 from harness.split.meter import Measurement
 
 
@@ -99,7 +100,7 @@ class MeshRecord:
         text += f" (Kubernetes {self.kubernetes})" if self.kubernetes else ""
         text += f", ingress at {self.ingress}" if self.ingress else ""
         text += f"; got as far as: {self.reached}" if self.reached else ""
-        return text + (f"; {self.problem.removeprefix(f'{self.name}: ')}" if self.problem else "")
+        return text + (f"; {self.problem}" if self.problem else "")
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class RunRecord:
     """Filled while the suite runs. Appending to its lists from other threads is safe.
 
     command: argv as given; clusters: where they come from, as of harness.scenario.options.CLUSTERS; options: settings
-    in words; steps: (seconds, mesh, text) as Progress keeps them;
+    in words; steps: as Progress keeps them;
     diagnosis: as Explanation.to_dict of harness.diagnosis.explanation;
     evidence: one mapping per file, with at least `file` (relative to the report) and `what`;
     stopped: a sentence, where the run ended before all of its tests were run; unrun: the reason that this is for those;
@@ -139,7 +140,7 @@ class RunRecord:
     url: str = ""
     tests: dict[str, TestRecord] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)
-    steps: list[tuple[float, str, str]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     peers: list[PeerState] = field(default_factory=list)
     unsettled: list[str] = field(default_factory=list)
     diagnosis: Mapping[str, Any] | None = None

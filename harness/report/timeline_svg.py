@@ -9,7 +9,6 @@ from typing import Any
 from harness.report.markup import Markup, element
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 980, 208, 16, 12, 26
-_NO_MESHES = ("lab", "both")
 
 Json = dict[str, Any]
 
@@ -53,25 +52,22 @@ def timeline(content: Json) -> Markup:
 
 
 def _step_rows(steps: Sequence[Json]) -> list[Row]:
-    """One row per mesh and subject (the words before the colon); a repeated step begins a new bar."""
+    """One row per mesh and subject; a repeated step begins a new bar."""
     rows: dict[tuple[str, str], Row] = {}
-    said: dict[tuple[str, str], set[str]] = {}
+    in_bar: dict[tuple[str, str], set[str]] = {}
     for step in steps:
-        subject, _, what = step["step"].partition(":")
-        if step["mesh"] in _NO_MESHES or not what:
+        if not step["subject"]:
             continue
-        subject = "splits" if subject.startswith("split ") else subject
-        place = step["mesh"], subject
-        row = rows.setdefault(place, Row(f"{step['mesh']} {subject}"))
-        seen = said.setdefault(place, set())
-        if not row.bars or step["step"] in seen or (subject == "splits" and what.strip() == "measuring"):
-            row.bars.append(Bar(step["seconds"], step["seconds"], step["step"]))
-            seen.clear()
-        bar = row.bars[-1]
-        bar.end = step["seconds"]
-        bar.marks.append(step["seconds"])
-        bar.title = step["step"] if len(bar.marks) == 1 else f"{bar.title} → {what.strip()}"
-        seen.add(step["step"])
+        place = step["mesh"], step["subject"]
+        row, texts = rows.setdefault(place, Row(" ".join(place))), in_bar.setdefault(place, set())
+        if not row.bars or step["step"] in texts:
+            row.bars.append(Bar(step["seconds"], step["seconds"], f"{step['subject']}: {step['step']}"))
+            texts.clear()
+        else:
+            row.bars[-1].title += f" → {step['step']}"
+        row.bars[-1].end = step["seconds"]
+        row.bars[-1].marks.append(step["seconds"])
+        texts.add(step["step"])
     return [row for _, row in sorted(rows.items(), key=lambda item: (item[0][0], item[1].bars[0].start))]
 
 

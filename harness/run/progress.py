@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from harness.run.redact import redacted_text
 from harness.run.waiting import Cancelled, pause
@@ -32,6 +32,18 @@ class _Wait:
         return now - self.since >= _LONG and (not self.told or now - self.told >= _AGAIN)
 
 
+class Step(NamedTuple):
+    """What happened on a mesh, `seconds` after the start of the run; subject: what it happened to, '' for the mesh."""
+
+    seconds: float
+    mesh: str
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.text}" if self.subject else self.text
+
+
 class Progress:
     """Writes steps of several meshes to one stream. Thread-safe.
 
@@ -48,14 +60,14 @@ class Progress:
         self._fresh = True
         self._lock = threading.Lock()
         self._start = time.monotonic()
-        self.timings: list[tuple[float, str, str]] = []
+        self.timings: list[Step] = []
 
-    def step(self, mesh: str, text: str) -> None:
-        """Says what happens on `mesh` now; (seconds, mesh, text) is kept in `timings`."""
-        seconds, text = time.monotonic() - self._start, redacted_text(text)
+    def step(self, mesh: str, text: str, subject: str = "") -> None:
+        """Says what happens on `mesh` now, to what; kept in `timings`."""
+        step = Step(time.monotonic() - self._start, mesh, subject, redacted_text(text))
         with self._lock:
-            self.timings.append((seconds, mesh, text))
-            self._lines[mesh] = f"{seconds:6.1f} s  {mesh}  {text}"
+            self.timings.append(step)
+            self._lines[mesh] = f"{step.seconds:6.1f} s  {mesh}  {step}"
             if self._live:
                 self._draw()
             else:
@@ -66,7 +78,7 @@ class Progress:
     def last(self, mesh: str) -> str:
         """The last step of `mesh`, '' where there was none."""
         with self._lock:
-            return next((text for _, name, text in reversed(self.timings) if name == mesh), "")
+            return next((str(step) for step in reversed(self.timings) if step.mesh == mesh), "")
 
     @contextmanager
     def waiting(self, mesh: str, what: str) -> Iterator[Callable[[str], None]]:

@@ -125,8 +125,8 @@ class _Run:
         """What a step of this mesh, or of another, came to; raises what it raised."""
         return self.tasks[mesh or self.names.name, step].result()
 
-    def say(self, text: str) -> None:
-        self.provisioner.progress.step(self.names.name, text)
+    def say(self, text: str, subject: str = "") -> None:
+        self.provisioner.progress.step(self.names.name, text, subject)
 
     def apply(self, objects: Objects) -> None:
         """Applies objects in order; what is there already and not ours is refused, a namespace is used as it is."""
@@ -158,9 +158,9 @@ class _Run:
 
     def install(self) -> None:
         """Namespaces and control plane."""
-        self.say("control plane: applying")
+        self.say("applying", "control plane")
         self.apply([obj for obj in self._control_plane() if kind_of(obj) != kinds.MEMBER_ROLL])
-        self.say("control plane: applied")
+        self.say("applied", "control plane")
 
     def members(self) -> None:
         """The member roll, once istiod is there with what it may do.
@@ -249,7 +249,7 @@ class _Run:
             is_ready,
             timeout,
         )
-        self.say("control plane: Ready")
+        self.say("Ready", "control plane")
 
     def configured(self) -> None:
         """The member roll has configured the application namespace."""
@@ -267,7 +267,7 @@ class _Run:
         peer = self.names.peer
         root, address = self.result_of("root", peer), self.result_of("address", peer)
         self.apply(manifests.federation(self.names, address, root))
-        self.say(f"peer {peer}: applied, at {address}")
+        self.say(f"applied, at {address}", f"peer {peer}")
 
     def bookinfo(self) -> None:
         """The application, once istiod can give its pods sidecars; then until all of it is available."""
@@ -275,10 +275,10 @@ class _Run:
         self.configured()
         objects = manifests.bookinfo(self.names)
         self.apply(objects)
-        self.say("bookinfo: applied")
+        self.say("applied", "bookinfo")
         wanted = {obj["metadata"]["name"] for obj in objects if obj["kind"] == "Deployment"}
         self._available(self.names.app_namespace, wanted, self.bounds.workloads)
-        self.say("bookinfo: available")
+        self.say("available", "bookinfo")
 
     def settle(self) -> None:
         """Until every istiod is connected and the sets are as asked for; what stays undone is noted, not raised."""
@@ -293,7 +293,7 @@ class _Run:
             return unconnected(names, found, istiod_pods(self.cluster, names), istiod_pods(remote, other))
 
         what = "the watches of both meshes to connect"
-        self._note(what, f"peer {names.peer}: connected", kinds.PEER, apart, self.bounds.connect)
+        self._note(what, (f"peer {names.peer}", "connected"), kinds.PEER, apart, self.bounds.connect)
         kind, read = (kinds.EXPORTS, exported_services) if names == MESH1 else (kinds.IMPORTS, imported_services)
 
         def missing(found: Objects) -> list[str]:
@@ -301,9 +301,17 @@ class _Run:
             return [f"{service} is missing" for service in sorted(SHARED_SERVICES - listed)]
 
         what = f"{kind} to list {', '.join(sorted(SHARED_SERVICES))}"
-        self._note(what, f"{kind}: complete", kind, missing, self.bounds.sets)
+        self._note(what, (str(kind), "complete"), kind, missing, self.bounds.sets)
 
-    def _note(self, what: str, done: str, kind: Kind, lacking: Callable[[Objects], list[str]], timeout: float) -> None:
+    def _note(
+        self,
+        what: str,
+        done: tuple[str, str],
+        kind: Kind,
+        lacking: Callable[[Objects], list[str]],
+        timeout: float,
+    ) -> None:
+        """Waits for what the federation is to reach; done: the subject and what is said of it then."""
         last: list[str] = []
 
         def complete(found: Objects) -> bool | None:
@@ -317,7 +325,8 @@ class _Run:
             self.provisioner.unsettled.append(str(error))
             self.say(f"gave up waiting for {what}")
         else:
-            self.say(done)
+            subject, text = done
+            self.say(text, subject)
 
     def _wait(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 from harness.report.catalogue import catalogue
 from harness.report.document import document
 from harness.report.run_record import MeshRecord, PeerState, Result, RunRecord, TestRecord
+from harness.run.progress import Step
 from harness.split.ledger import Ledger
 from harness.split.meter import WARM_UP, Judge, Measurement
 from harness.split.probe import Page, Probe, user_agent
@@ -77,7 +78,7 @@ def full_record() -> RunRecord:
         name: MeshRecord(name, "2.1.6", "v2.1", "v1.30.4", "https://a", "b") for name in ("mesh1", "mesh2")
     }
     record.measurements = [measured(even), measured(lambda i: Answer("mesh1", status=503 if i % 3 == 0 else 200))]
-    record.steps = [(0.5, "mesh1", "control plane: applying"), (2.5, "mesh1", "control plane: Ready")]
+    record.steps = [Step(0.5, "mesh1", "control plane", "applying"), Step(2.5, "mesh1", "control plane", "Ready")]
     record.peers = [PeerState(1.0, "mesh1", False, False), PeerState(3.0, "mesh1", True, True)]
     diagnosis: dict[str, Any] = {
         "state": "broken",

@@ -16,6 +16,7 @@ from harness.report.page import page
 from harness.report.run_record import PeerState, Result, RunRecord
 from harness.report.split_svg import split_chart
 from harness.report.timeline_svg import timeline
+from harness.run.progress import Step
 from harness.split.meter import Measurement
 from harness.split.sequential import SplitTest
 from selftests.support.reports import content_of, even, full_record, measured, run_of
@@ -308,8 +309,8 @@ def test_a_watch_that_was_lost_is_red_and_one_that_is_awaited_is_not():
 
 def test_a_step_made_again_begins_a_bar_of_its_own():
     record = run_of()
-    record.steps = [(1.0, "mesh1", "bookinfo: applied"), (4.0, "mesh1", "bookinfo: available")]
-    record.steps += [(20.0, "mesh1", "bookinfo: applied"), (20.5, "mesh1", "bookinfo: available")]
+    for began, ended in ((1.0, 4.0), (20.0, 20.5)):
+        record.steps += [Step(began, "mesh1", "bookinfo", "applied"), Step(ended, "mesh1", "bookinfo", "available")]
     assert [title for _, title in bars(record) if "bookinfo" in title] == ["bookinfo: applied → available"] * 2
 
 

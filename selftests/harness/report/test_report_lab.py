@@ -44,7 +44,7 @@ def test_peers_are_recorded_from_before_they_connect(content):
 
 def test_the_way_to_productpage_and_the_steps_are_in_it(content):
     assert content["entry"]["url"].endswith("/productpage")
-    said = {(step["mesh"], step["step"].partition(":")[0]) for step in content["timings"]["steps"]}
+    said = {(step["mesh"], step["subject"]) for step in content["timings"]["steps"]}
     assert {
         ("mesh1", "control plane"),
         ("mesh2", "control plane"),

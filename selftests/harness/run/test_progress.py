@@ -72,8 +72,8 @@ def test_every_step_is_kept_with_its_time():
     progress = Progress(io.StringIO(), live=False)
     progress.step("mesh1", "one")
     progress.step("mesh2", "two")
-    assert [(mesh, text) for _, mesh, text in progress.timings] == [("mesh1", "one"), ("mesh2", "two")]
-    assert progress.timings[0][0] <= progress.timings[1][0]
+    assert [(step.mesh, step.text) for step in progress.timings] == [("mesh1", "one"), ("mesh2", "two")]
+    assert progress.timings[0].seconds <= progress.timings[1].seconds
 
 
 def test_a_wait_shows_what_was_seen_last_until_it_ends():

@@ -106,7 +106,7 @@ def test_what_does_not_settle_is_given_up_and_not_called_complete(tmp_path):
         provisioner = Provisioner({"mesh1": cluster, "mesh2": cluster}, "run", progress, patience=0.0)
         _Run(provisioner, MESH1, before, pool, False, Event()).settle()
         cluster.close()
-    assert [text.partition(" waiting")[0] for _, _, text in progress.timings] == ["gave up", "gave up"]
+    assert [step.text.partition(" waiting")[0] for step in progress.timings] == ["gave up", "gave up"]
     watches, sets = provisioner.unsettled
     assert watches.endswith("last seen: ServiceMeshPeer mesh1-system/mesh2 does not exist")
     assert sets.endswith("last seen: mongodb is missing; ratings is missing")
