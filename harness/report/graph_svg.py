@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.markup import Markup, element
+from markupsafe import Markup
+
+from harness.report.markup import element
 
 _COLUMN, _ROW = 198, 84
 _NODE_WIDTH, _NODE_HEIGHT = 148, 44

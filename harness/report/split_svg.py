@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.markup import Markup, element
+from markupsafe import Markup
+
+from harness.report.markup import element
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 18, 16, 42
 _LEAST_SPAN = 0.12  # of the share axis, to either side of the weight

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.report.markup import Markup, element
+from markupsafe import Markup
+
+from harness.report.markup import element
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 980, 208, 16, 12, 26
 

@@ -179,7 +179,7 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_stands_out_from_what_is_behind_it(scheme):
-    style = resources.files("harness.report").joinpath("page.css").read_text()
+    style = resources.files("harness.report").joinpath("templates/page.css").read_text()
     block = re.findall(r":root \{(.*?)\}", style, re.DOTALL)[scheme]
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
     pairs = [(ink, paper) for ink in ("ink", "soft", "link") for paper in ("paper", "panel")]
@@ -320,7 +320,7 @@ def test_a_step_made_again_begins_a_bar_of_its_own():
 def test_attributes_and_children_are_escaped_and_markup_is_not():
     inner = element("b", "<")
     found = element("a", inner, ">", None, [1, 2.5], href='"', class_="k", aria_label="l", hidden=None)
-    assert found == '<a href="&quot;" class="k" aria-label="l"><b>&lt;</b>&gt;12.5</a>'
+    assert found == '<a href="&#34;" class="k" aria-label="l"><b>&lt;</b>&gt;12.5</a>'
 
 
 def test_what_is_not_in_order_is_shown_before_the_whole_chain():
