@@ -37,6 +37,7 @@ def document(record: RunRecord, requirements: Sequence[Requirement]) -> Json:
             "started": _time(record.started),
             "ended": _time(record.ended) if record.ended else None,
             "seconds": round(record.ended - record.started, 2) if record.ended else None,
+            "id": record.run_id,
             "suite": record.suite,
             "clusters": record.clusters,
             "exitStatus": record.exit_status,

@@ -120,8 +120,8 @@ class PeerState:
 class RunRecord:
     """Filled while the suite runs. Appending to its lists from other threads is safe.
 
-    command: argv as given; clusters: where they come from, as of harness.scenario.options.CLUSTERS; options: settings
-    in words; steps: as Progress keeps them;
+    command: argv as given; clusters: where they come from, as of harness.scenario.options.CLUSTERS; where: the same in
+    words; run_id: the label of what the run makes; options: settings in words; steps: as Progress keeps them;
     diagnosis: as Explanation.to_dict of harness.diagnosis.explanation;
     evidence: one mapping per file, with at least `file` (relative to the report) and `what`;
     stopped: a sentence, where the run ended before all of its tests were run; unrun: the reason that this is for those;
@@ -130,7 +130,9 @@ class RunRecord:
 
     command: list[str] = field(default_factory=list)
     suite: str = ""
+    run_id: str = ""
     clusters: str = ""
+    where: str = ""
     options: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     ended: float | None = None

@@ -121,6 +121,72 @@ def test_junit_has_the_same_ids(mixed):
     assert [entry.get("value") for entry in found] == [f"INSTALL-00{n}" for n in (1, 2, 3, 4)]
 
 
+ENDINGS = """
+import pytest
+
+@pytest.fixture
+def unclean():
+    yield
+    raise RuntimeError("left behind")
+
+def test_both(unclean):
+    assert not "first", "wrong"
+
+def test_parts(subtests):
+    for part in "ab":
+        with subtests.test(part):
+            assert part == "c", f"{part} is wrong"
+        with subtests.test(part):
+            pass
+
+def test_good():
+    pass
+
+def test_explained(run_state):
+    from harness.diagnosis import Diagnosis
+    from harness.diagnosis.model import Look
+    link = Look("trust", "mesh1", "root").broken("namespace-not-member", "seen", namespace="n", detail="d", system="s")
+    run_state.explanation.add_walk("SPLIT-001", Diagnosis((link,)))
+    run_state.record.diagnosis = run_state.explanation.to_dict()
+    run_state.record.mesh("mesh2").ossm = "2.5.1"
+    assert not "first"
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory) -> ElementTree.Element:
+    """pytest's file of a run whose tests end in every way in which they have several results."""
+    run = Run(tmp_path_factory.mktemp("endings"), ENDINGS)
+    return ElementTree.parse(run.report / "junit.xml").find("testsuite")
+
+
+def test_junit_has_one_result_for_each_test_and_counts_that_add_up(suite):
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
+    assert list(cases) == ["test_both", "test_parts", "test_good", "test_explained"]
+    kinds = [[part.tag for part in case if part.tag in ("error", "failure")] for case in cases.values()]
+    assert kinds == [["error"], ["failure"], [], ["failure"]]
+    assert [suite.get(count) for count in ("tests", "errors", "failures", "skipped")] == ["4", "1", "2", "0"]
+    both, parts = cases["test_both"].find("error"), cases["test_parts"].find("failure")
+    assert ("left behind" in both.text, "wrong" in both.text) == (True, True)
+    assert ("a is wrong" in parts.text, "b is wrong" in parts.text) == (True, True)
+
+
+def test_junit_tells_cause_side_and_remedy_with_what_failed(suite):
+    [good] = [case for case in suite.iter("testcase") if case.get("name") == "test_good"]
+    texts = [part.text for part in suite.iter() if part.tag in ("error", "failure")]
+    assert len(texts) == 3
+    for text in texts:
+        assert re.search(r"^cause: .*\[namespace-not-member\]\nside: mesh1\nremedy: .", text, re.MULTILINE), text
+    assert [part for part in good if part.tag != "properties"] == []
+
+
+def test_junit_says_of_the_whole_run_what_it_was_of(suite):
+    facts = {each.get("name"): each.get("value") for each in suite.iterfind("properties/property")}
+    assert facts["embedded"] == "true"
+    assert facts["mesh2.ossm"] == "2.5.1"
+    assert set(facts) >= {"suite", "run", "clusters", "mesh2.kubernetes", "mesh2.server"}
+
+
 def test_junit_says_why_a_test_was_skipped_and_which_requirement_that_leaves_open(mixed):
     cases = ElementTree.parse(mixed.report / "junit.xml").iter("testcase")
     found = {
