@@ -10,15 +10,15 @@ import sys
 from pathlib import Path
 
 from lab.processes.supervisor import LabError, Supervisor
-from lab.settings import DEFAULT_KUBERNETES_VERSION
+from lab.settings import DEFAULT_KUBERNETES_VERSION, KNOBS
 
 DEFAULT_OSSM_VERSION = "2.1.6"
 
 
 def up(arguments: argparse.Namespace) -> int:
     """Starts both clusters, prints where their kubeconfigs are, and serves until asked to stop."""
-    waits = {"drain_seconds": arguments.drain_seconds, "blind_seconds": arguments.blind_seconds}
-    with Supervisor(arguments.ossm, arguments.directory, arguments.kubernetes, **waits) as supervisor:
+    knobs = {name: getattr(arguments, name) for name in KNOBS}
+    with Supervisor(arguments.ossm, arguments.directory, arguments.kubernetes, knobs) as supervisor:
         supervisor.serve(arguments.until_eof)
     return 0
 
@@ -66,20 +66,14 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     )
     start.add_argument("--directory", metavar="DIR", help="where to keep files; must not exist; removed at the end")
     start.add_argument("--until-eof", action="store_true", help="also end when standard input ends")
-    start.add_argument(
-        "--drain-seconds",
-        type=int,
-        default=3,
-        metavar="N",
-        help="how long proxies keep connections of changed listeners (default: %(default)s; the product: 45)",
-    )
-    start.add_argument(
-        "--blind-seconds",
-        type=float,
-        default=2,
-        metavar="N",
-        help="how long a restarted istiod 2.1 is without federation (default: %(default)s; the product: 60)",
-    )
+    for name, knob in KNOBS.items():
+        start.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(knob.product),
+            default=knob.lab,
+            metavar="N",
+            help=f"{knob.text} (default: %(default)s; the product: {knob.product:g})",
+        )
     start.set_defaults(run=up)
 
     if words[:1] != ["up"]:  # the others import what would cost `up` a sixth of its time

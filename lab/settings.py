@@ -12,14 +12,30 @@ DEFAULT_KUBERNETES_VERSION = "v1.30.4"
 
 
 @dataclass(frozen=True)
+class Knob:
+    """A time that a lab shortens, in seconds: the lab's own, the product's, and what it is."""
+
+    lab: float
+    product: float
+    text: str
+
+
+KNOBS = {
+    "drain_seconds": Knob(3, 45, "how long proxies keep connections of changed listeners"),
+    "blind_seconds": Knob(2.0, 60.0, "how long a restarted istiod 2.1 is without federation"),
+    "webhook_seconds": Knob(0.0, 20.0, "how long the operator's webhooks do not listen though it is Available"),
+}
+"""The options of `python -m lab up` of these names, and the fields of ClusterSettings."""
+
+
+@dataclass(frozen=True)
 class ClusterSettings:
     """One emulated cluster.
 
     name: `mesh1` or `mesh2`; octet: its address block; directory: where its files live (0700, removed at the end);
     server: URL of the API; token: bearer token of the admin, used by the lab's own controllers too;
     ossm_version: the operator's version, e.g. `2.1.6`; kubernetes_version: what `/version` says.
-    drain_seconds: how long proxies keep connections of listeners that changed; blind_seconds: how long a restarted
-    istiod 2.1 is without federation. Their defaults are the product's.
+    The others are KNOBS, with the product's times but for the webhooks, which listen at once.
     `directory` holds `ca.crt`, `ca.key`, `admin.kubeconfig`, `cluster.json`.
     """
 
@@ -32,6 +48,7 @@ class ClusterSettings:
     kubernetes_version: str = DEFAULT_KUBERNETES_VERSION
     drain_seconds: int = 45
     blind_seconds: float = 60
+    webhook_seconds: float = 0
 
     @property
     def block(self) -> Block:

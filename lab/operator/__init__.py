@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from lab.client import ApiClient, ApiError
+from lab.client import ApiClient, ApiError, Informer, Key, Object
 from lab.operator import crds
-from lab.operator.controlplane import ControlPlanes
+from lab.operator.controlplane import ControlPlanes, available
 from lab.operator.members import Members
 from lab.operator.routes import Routes
 from lab.operator.versions import Release
@@ -22,25 +23,49 @@ from lab.settings import ClusterSettings
 __all__ = ["run"]
 
 log = logging.getLogger(__name__)
+_NAME = "istio-operator"
 
 
 async def run(api: ApiClient, settings: ClusterSettings) -> None:
-    """Runs the operator of one cluster until cancelled; its webhooks are served before its kinds are."""
+    """Runs the operator of one cluster until cancelled.
+
+    Its webhooks are served before its kinds are, or late: some time after its Deployment is Available.
+    """
     release = Release(settings.ossm_version)
     webhooks = Webhooks(api, settings, release)
-    async with webhooks.served():
+    async with contextlib.AsyncExitStack() as stack:
+        if not settings.webhook_seconds:
+            await stack.enter_async_context(webhooks.served())
+        await _until_done(lambda: api.apply(NAMESPACE, {"metadata": {"name": OPERATOR_NAMESPACE}}))
         await _until_done(webhooks.register)
         await _until_done(lambda: crds.install(api, release, crds.OWN))
         await _until_done(lambda: _announce(api, release))
         planes = ControlPlanes(api, release)
         members = Members(api, release, planes.smcps)
         routes = Routes(api, release, planes.smcps, members.namespaces)
+        announced = _available(planes.deployments)
         async with asyncio.TaskGroup() as tasks:
             for controller in (planes, members, routes):
                 tasks.create_task(controller.run())
+            if settings.webhook_seconds:
+                await announced.wait()
+                await asyncio.sleep(settings.webhook_seconds)
+                await stack.enter_async_context(webhooks.served())
 
 
-async def _until_done(step: Callable[[], Awaitable[None]]) -> None:
+def _available(deployments: Informer) -> asyncio.Event:
+    """Set as soon as the operator's own Deployment is Available."""
+    there = asyncio.Event()
+
+    def look(key: Key, _old: Object | None, new: Object | None) -> None:
+        if key == (OPERATOR_NAMESPACE, _NAME) and available(new, 0):
+            there.set()
+
+    deployments.on_change(look)
+    return there
+
+
+async def _until_done(step: Callable[[], Awaitable[object]]) -> None:
     """Repeats a step of the start until the API lets it through."""
     while True:
         try:
@@ -53,18 +78,17 @@ async def _until_done(step: Callable[[], Awaitable[None]]) -> None:
 
 async def _announce(api: ApiClient, release: Release) -> None:
     """The operator's own Deployment, where users look for it and its version."""
-    labels = {"name": "istio-operator"}
+    labels = {"name": _NAME}
     container = {
-        "name": "istio-operator",
+        "name": _NAME,
         "image": f"quay.io/maistra/istio-ubi8-operator:{release.version}",
-        "env": [{"name": "OPERATOR_NAME", "value": "istio-operator"}],
+        "env": [{"name": "OPERATOR_NAME", "value": _NAME}],
     }
-    await api.apply(NAMESPACE, {"metadata": {"name": OPERATOR_NAMESPACE}})
     await api.apply(
         DEPLOYMENT,
         {
             "metadata": {
-                "name": "istio-operator",
+                "name": _NAME,
                 "namespace": OPERATOR_NAMESPACE,
                 "labels": {"maistra-version": release.version},
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
@@ -14,11 +15,12 @@ from aiohttp import web
 from lab.client import ApiClient, Object
 from lab.operator import validation
 from lab.operator.versions import Release
-from lab.resources import POD, SMCP, SMMR, Resource
+from lab.resources import ENDPOINTS, POD, SERVICE, SMCP, SMMR, Resource
 from lab.settings import ClusterSettings
 
-PORT = 9443
 NAMESPACE = "openshift-operators"
+_SERVICE = "maistra-admission-controller"
+_PORT, _TARGET = 443, 11999
 MUTATING = Resource(
     "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", False
 )
@@ -68,14 +70,28 @@ class Webhooks:
         tls.load_cert_chain(self.settings.path / "webhook.crt", self.settings.path / "webhook.key")
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
+        site = web.TCPSite(runner, self.settings.block.node, _TARGET, ssl_context=tls)
+        starting = asyncio.ensure_future(site.start())
         try:
-            await web.TCPSite(runner, self.settings.block.node, PORT, ssl_context=tls).start()
+            await asyncio.shield(starting)  # a start that is cancelled would leave its socket listening
             yield
         finally:
+            await asyncio.wait([starting])
             await runner.cleanup()
 
     async def register(self) -> None:
-        """Makes the API call these webhooks."""
+        """Makes the API call these webhooks, by a Service that has its endpoint whether they listen or not.
+
+        The endpoint is the node's address: no pod of the lab's operator listens, its process does.
+        """
+        meta = {"name": _SERVICE, "namespace": NAMESPACE}
+        port = {"name": "validation", "port": _PORT, "protocol": "TCP", "targetPort": _TARGET}
+        subset = {
+            "addresses": [{"ip": self.settings.block.node}],
+            "ports": [{"name": port["name"], "port": _TARGET, "protocol": "TCP"}],
+        }
+        await self.api.apply(SERVICE, {"metadata": meta, "spec": {"ports": [port]}})
+        await self.api.apply(ENDPOINTS, {"metadata": meta, "subsets": [subset]})
         name = {"metadata": {"name": f"{NAMESPACE}.servicemesh-resources.maistra.io"}}
         mutating = [self._webhook("smcp", "mutation", "/mutate-smcp")]
         validating = [self._webhook(kind, "validation", f"/validate-{kind}") for kind in _RULES]
@@ -87,7 +103,7 @@ class Webhooks:
         return {
             "name": f"{kind}.{purpose}.maistra.io",
             "clientConfig": {
-                "url": f"https://{self.settings.block.node}:{PORT}{path}",
+                "service": {"namespace": NAMESPACE, "name": _SERVICE, "path": path, "port": _PORT},
                 "caBundle": base64.b64encode(self.settings.ca_file.read_bytes()).decode(),
             },
             "rules": [

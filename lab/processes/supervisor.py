@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.addresses import Block
@@ -27,7 +28,7 @@ from lab.processes import guardian
 from lab.processes.blocks import take_block
 from lab.processes.children import Child, start, stop
 from lab.processes.readiness import Readiness
-from lab.settings import DEFAULT_KUBERNETES_VERSION, ClusterSettings
+from lab.settings import DEFAULT_KUBERNETES_VERSION, KNOBS, ClusterSettings
 
 CLUSTERS = ("mesh1", "mesh2")
 PROCESSES = ("api", "manager", "node")
@@ -55,13 +56,12 @@ class Supervisor:
         ossm_version: str,
         directory: str | None = None,
         kubernetes_version: str = DEFAULT_KUBERNETES_VERSION,
-        *,
-        drain_seconds: int,
-        blind_seconds: float,
+        knobs: Mapping[str, float] | None = None,
     ) -> None:
+        """`knobs` by the names of KNOBS; what is not named is as a lab has it."""
         self._ossm_version, self._wanted_directory = ossm_version, directory
         self._kubernetes_version = kubernetes_version
-        self._drain_seconds, self._blind_seconds = drain_seconds, blind_seconds
+        self._knobs = {name: knob.lab for name, knob in KNOBS.items()} | dict(knobs or {})
         self._mark = secrets.token_hex(8)
         self._locks: list[socket.socket] = []
         self._guardian: subprocess.Popen[bytes] | None = None
@@ -133,8 +133,7 @@ class Supervisor:
             token=secrets.token_hex(32),
             ossm_version=self._ossm_version,
             kubernetes_version=self._kubernetes_version,
-            drain_seconds=self._drain_seconds,
-            blind_seconds=self._blind_seconds,
+            **self._knobs,  # type: ignore[arg-type]
         )
 
     def serve(self, until_eof: bool) -> None:

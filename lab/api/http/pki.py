@@ -22,14 +22,15 @@ from lab.settings import ClusterSettings
 _LIFETIME = datetime.timedelta(days=30)
 _ADMIN = "system:admin"
 _ADMIN_GROUP = "system:masters"
+_ADMISSION = "maistra-admission-controller.openshift-operators.svc"
 
 
 def create_cluster_files(settings: ClusterSettings) -> None:
     """Writes the credentials of a cluster into `settings.directory`; files that exist are replaced.
 
     `ca.crt`/`ca.key`, `apiserver.crt`/`.key` (address of the API and `kubernetes.default.svc`), `admin.crt`/`.key`
-    (client certificate of the admin), `webhook.crt`/`.key` (the node's address and localhost) and `admin.kubeconfig`
-    (token; everything embedded; the context has the cluster's name).
+    (client certificate of the admin), `webhook.crt`/`.key` (the node's address, localhost, the operator's Service) and
+    `admin.kubeconfig` (token; everything embedded; the context has the cluster's name).
     """
     directory = settings.path
     ca_key = ec.generate_private_key(ec.SECP256R1())
@@ -40,7 +41,7 @@ def create_cluster_files(settings: ClusterSettings) -> None:
     served = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
     for name, common_name, group, hosts in (
         ("apiserver", "kube-apiserver", None, [server, *served]),
-        ("webhook", "webhook", None, [settings.block.node, "localhost"]),
+        ("webhook", "webhook", None, [settings.block.node, "localhost", _ADMISSION]),
         ("admin", _ADMIN, _ADMIN_GROUP, []),
     ):
         key = ec.generate_private_key(ec.SECP256R1())

@@ -1,8 +1,9 @@
-"""Admission webhooks: asks what Mutating- and ValidatingWebhookConfigurations name (`clientConfig.url` only)."""
+"""Admission webhooks: asks what Mutating- and ValidatingWebhookConfigurations name, by URL or by Service."""
 
 from __future__ import annotations
 
 import base64
+import errno
 import ssl
 import uuid
 from typing import Any
@@ -93,9 +94,8 @@ class Webhooks:
     def _namespace_labels(self, call: Call, obj: Object) -> dict[str, str]:
         if call.kind.kind == "Namespace":
             return obj["metadata"].get("labels") or {}
-        kind = self._registry.get("", "namespaces")
-        entry = kind.collection.get(("", call.namespace)) if kind and call.namespace else None
-        return (entry.obj["metadata"].get("labels") or {}) if entry else {}
+        found = self._object("namespaces", "", call.namespace) if call.namespace else None
+        return (found["metadata"].get("labels") or {}) if found else {}
 
     async def _ask(
         self, webhook: Object, call: Call, operation: str, obj: Object | None, old: Object | None
@@ -107,12 +107,10 @@ class Webhooks:
             if self.broken:
                 raise OSError("connection refused")
             return await self._post(webhook, review)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
             if webhook.get("failurePolicy") == "Ignore":
                 return None
-            url = (webhook.get("clientConfig") or {}).get("url", "no url in clientConfig")
-            text = str(error) or type(error).__name__
-            raise internal(f'failed calling webhook "{name}": failed to call webhook: Post "{url}": {text}') from None
+            raise internal(f'failed calling webhook "{name}": failed to call webhook: {error}') from None
 
     def _review(self, call: Call, operation: str, obj: Object | None, old: Object | None) -> Object:
         kind = {"group": call.kind.group, "version": call.version.name, "kind": call.kind.kind}
@@ -140,19 +138,48 @@ class Webhooks:
 
     async def _post(self, webhook: Object, review: Object) -> Object:
         config = webhook["clientConfig"]
+        patience = webhook.get("timeoutSeconds", 10)
+        target, shown, host = config.get("url", ""), config.get("url", "no url in clientConfig"), None
+        if service := config.get("service"):
+            host = f"{service['name']}.{service['namespace']}.svc"
+            port, path = service.get("port", 443), service.get("path", "/")
+            target, shown = f"https://{self._endpoint(service, port)}{path}", f"https://{host}:{port}{path}"
         if self._session is None:
             self._session = aiohttp.ClientSession()
-        answer = await self._session.post(
-            config["url"],
-            data=orjson.dumps(review),
-            headers={"Content-Type": "application/json"},
-            ssl=self._context(config.get("caBundle", "")),
-            timeout=aiohttp.ClientTimeout(total=webhook.get("timeoutSeconds", 10)),
-        )
-        async with answer:
-            if answer.status != 200:
-                raise ValueError(f"answered {answer.status}")
-            return orjson.loads(await answer.read())["response"]
+        try:
+            answer = await self._session.post(
+                target,
+                params={"timeout": f"{patience}s"},
+                data=orjson.dumps(review),
+                headers={"Content-Type": "application/json"},
+                ssl=self._context(config.get("caBundle", "")),
+                server_hostname=host,
+                timeout=aiohttp.ClientTimeout(total=patience),
+            )
+            async with answer:
+                if answer.status != 200:
+                    raise ValueError(f"answered {answer.status}")
+                return orjson.loads(await answer.read())["response"]
+        except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+            raise OSError(f'Post "{shown}?timeout={patience}s": {_words(error)}') from error
+
+    def _endpoint(self, service: Object, port: int) -> str:
+        """Address and port of one that is ready behind a Service."""
+        namespace, name = service["namespace"], service["name"]
+        found = self._object("services", namespace, name)
+        if found is None:
+            raise OSError(f'service "{name}" not found')
+        names = [entry.get("name", "") for entry in found["spec"].get("ports") or [] if entry["port"] == port]
+        for subset in (self._object("endpoints", namespace, name) or {}).get("subsets") or []:
+            for entry in subset.get("ports") or []:
+                if entry.get("name", "") in names and subset.get("addresses"):
+                    return f"{subset['addresses'][0]['ip']}:{entry['port']}"
+        raise OSError(f'no endpoints available for service "{name}"')
+
+    def _object(self, plural: str, namespace: str, name: str) -> Object | None:
+        kind = self._registry.get("", plural)
+        entry = kind.collection.get((namespace, name)) if kind else None
+        return entry.obj if entry else None
 
     def _context(self, bundle: str) -> ssl.SSLContext:
         found = self._tls.get(bundle)
@@ -170,6 +197,13 @@ class Webhooks:
         code = code if 400 <= code < 500 else 400
         reason = status.get("reason") or {403: "Forbidden", 409: "Conflict", 422: "Invalid"}.get(code, "")
         raise StatusError(code, reason, f'admission webhook "{webhook["name"]}" denied the request: {text}')
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, as Go says it where it has words of its own."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == errno.ECONNREFUSED:
+        return f"dial tcp {error.host}:{error.port}: connect: connection refused"
+    return "context deadline exceeded" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
 
 
 def _listed(values: list[str] | None, wanted: str) -> bool:

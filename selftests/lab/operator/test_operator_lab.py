@@ -17,6 +17,7 @@ from lab.operator.conditions import find
 from lab.resources import (
     CRD,
     DEPLOYMENT,
+    ENDPOINTS,
     GATEWAY,
     NAMESPACE,
     NETWORK_POLICY,
@@ -61,9 +62,9 @@ def reason(obj: Object, kind: str = "Ready") -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def operating(scene: Scene, release: str = "2.1.6") -> AsyncIterator[None]:
+async def operating(scene: Scene, release: str = "2.1.6", **knobs: float) -> AsyncIterator[None]:
     """The operator runs, and every pod of the scene's namespace becomes ready at once."""
-    settings = dataclasses.replace(scene.settings, ossm_version=release)
+    settings = dataclasses.replace(scene.settings, ossm_version=release, **knobs)
     async with ApiClient(settings, "istio-operator") as api:
         tasks = [asyncio.create_task(operator.run(api, settings)), asyncio.create_task(scene.kubelet())]
         try:
@@ -409,6 +410,63 @@ async def test_without_the_operator_nothing_is_let_through_unchecked(scene):
     with pytest.raises(ApiError, match=r"failed calling webhook .smcp\.mutation\.maistra\.io") as refusal:
         await scene.api.create(SMCP, control_plane(scene))
     assert refusal.value.status == 500
+
+
+def is_available(deployment: Object) -> bool:
+    return find((deployment.get("status") or {}).get("conditions"), "Available").get("status") == "True"
+
+
+@contextlib.asynccontextmanager
+async def operating_late(scene: Scene, seconds: float) -> AsyncIterator[None]:
+    """The operator is Available, and its webhooks listen so many seconds later."""
+    home = dataclasses.replace(scene, namespace="openshift-operators")
+    kubelet = asyncio.create_task(home.kubelet())
+    async with operating(scene, webhook_seconds=seconds):
+        await home.until_one(DEPLOYMENT, "istio-operator", "Available", is_available)
+        yield
+    kubelet.cancel()
+
+
+@played
+async def test_an_operator_that_is_available_need_not_listen_yet(scene):
+    """Captured: the Service has its endpoint some 20 s before the webhooks listen; no write of a kind passes."""
+    service = "maistra-admission-controller"
+    writes = (
+        (SMCP, control_plane(scene), "smcp.mutation", "mutate-smcp"),
+        (SMMR, member_roll(scene), "smmr.validation", "validate-smmr"),
+        (SMM, member_of(scene), "smm.validation", "validate-smm"),
+    )
+    async with operating_late(scene, 3600):
+        (subset,) = (await scene.api.get(ENDPOINTS, service, "openshift-operators"))["subsets"]
+        target = f"{subset['addresses'][0]['ip']}:{subset['ports'][0]['port']}"
+        for kind, obj, hook, path in writes:
+            with pytest.raises(ApiError) as refusal:
+                await scene.api.create(kind, obj)
+            assert (refusal.value.status, refusal.value.message) == (
+                500,
+                f'Internal error occurred: failed calling webhook "{hook}.maistra.io": failed to call webhook: '
+                f'Post "https://{service}.openshift-operators.svc:443/{path}?timeout=10s": '
+                f"dial tcp {target}: connect: connection refused",
+            )
+
+
+@played
+async def test_webhooks_that_listen_late_listen_at_last(scene):
+    async with operating_late(scene, 0.1), asyncio.timeout(60):
+        while not await accepted(scene):
+            await asyncio.sleep(0.05)
+        await plane_with(scene, "ComponentsReady")
+
+
+async def accepted(scene: Scene) -> bool:
+    """Whether a control plane can be created; what refuses it is nothing but webhooks that do not listen."""
+    try:
+        await scene.api.create(SMCP, control_plane(scene))
+    except ApiError as error:
+        if "connect: connection refused" not in error.message:
+            raise
+        return False
+    return True
 
 
 async def member_with_a_gateway(scene: Scene) -> str:
