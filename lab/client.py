@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from lab.resources import Resource
+from lab.resources import EVENT, Resource
 from lab.settings import ClusterSettings
 
 Object = dict[str, Any]
@@ -46,6 +46,7 @@ class ApiClient:
     def __init__(self, settings: ClusterSettings, manager: str) -> None:
         self.settings, self.manager = settings, manager
         self._session: aiohttp.ClientSession | None = None
+        self._events: dict[tuple[str | None, ...], tuple[str, int]] = {}
 
     async def __aenter__(self) -> ApiClient:
         tls = ssl.create_default_context(cafile=str(self.settings.ca_file))
@@ -143,9 +144,19 @@ class ApiClient:
                 raise
 
     async def event(self, about: Object, kind: str, reason: str, message: str) -> None:
-        """Records a Kubernetes Event (`kind` is Normal or Warning); losing one never stops a controller."""
+        """Records a Kubernetes Event (`kind` is Normal or Warning); losing one never stops a controller.
+
+        What was said of this object before is counted in the Event it was said with.
+        """
         namespace, name = key_of(about)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        said = (namespace, name, about["metadata"].get("uid"), reason, message)
+        if said in self._events:
+            event, count = self._events[said]
+            with contextlib.suppress(ApiError, aiohttp.ClientError):
+                await self.merge(EVENT, event, namespace or "default", {"count": count + 1, "lastTimestamp": now})
+                self._events[said] = event, count + 1
+                return
         obj = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -165,9 +176,9 @@ class ApiClient:
             "lastTimestamp": now,
             "count": 1,
         }
-        path = f"/api/v1/namespaces/{namespace or 'default'}/events"
         with contextlib.suppress(ApiError, aiohttp.ClientError):
-            await self.request("POST", path, obj)
+            made = await self.create(EVENT, obj)
+            self._events[said] = made["metadata"]["name"], 1
 
     async def watch(self, kind: Resource, namespace: str | None, version: str) -> AsyncIterator[tuple[str, Object]]:
         """Events after `version` as (type, object) until the server ends the stream; ApiError 410 when too old."""

@@ -41,6 +41,7 @@ LEASE = Resource("coordination.k8s.io/v1", "leases", "Lease")
 ENDPOINT_SLICE = Resource("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
 NETWORK_POLICY = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 CRD = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
+ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "rolebindings", "RoleBinding")
 ROUTE = Resource("route.openshift.io/v1", "routes", "Route")
 
 SMCP = Resource("maistra.io/v2", "servicemeshcontrolplanes", "ServiceMeshControlPlane")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lab.client import ApiClient, ApiError, Key, Object, Reconciler
 from lab.istiod.state import MeshState
-from lab.resources import CONFIG_MAP, SECRET
+from lab.resources import CONFIG_MAP, ROLE_BINDING, SECRET
 
 log = logging.getLogger("citadel")
 ROOT_CONFIG_MAP, ROOT_KEY = "istio-ca-root-cert", "root-cert.pem"
@@ -159,10 +160,15 @@ def _secret(namespace: str, data: dict[str, str]) -> Object:
 
 
 class RootPublisher:
-    """Keeps ConfigMap `istio-ca-root-cert` in the control plane's and every member's namespace; removes none."""
+    """Keeps ConfigMap `istio-ca-root-cert` in the control plane's and every member's namespace; removes none.
+
+    A member where istiod has no rights yet, by no RoleBinding for its account, is given up: it is tried again only
+    by an istiod that starts anew, or when it has left and comes back (captured with 2.1.6 and operator 2.2.13).
+    """
 
     def __init__(self, state: MeshState, root: str) -> None:
         self._state, self._root = state, root
+        self._given_up: set[str] = set()
         self._work = Reconciler("istio-ca-root-cert", self._write, workers=4)
         state.on_change(self._compare)
 
@@ -172,7 +178,8 @@ class RootPublisher:
         await self._work.run()
 
     def _compare(self) -> None:
-        for namespace in self._state.namespaces:
+        self._given_up &= self._state.namespaces
+        for namespace in self._state.namespaces - self._given_up:
             if not self._is_there((namespace, ROOT_CONFIG_MAP)):
                 self._work.add((namespace, ROOT_CONFIG_MAP))
 
@@ -184,6 +191,12 @@ class RootPublisher:
         namespace, name = key
         if namespace not in self._state.namespaces or self._is_there(key):
             return
+        if namespace != self._state.namespace and not await self._may_write(namespace):
+            self._given_up.add(namespace)
+            who = f"system:serviceaccount:{self._state.namespace}:{self._account}"
+            text = f'configmaps is forbidden: User "{who}" cannot create resource "configmaps" in API group ""'
+            log.error('error creating configmap %s: %s in the namespace "%s"', name, text, namespace)
+            return
         metadata = {"name": name, "namespace": namespace, "labels": {"istio.io/config": "true"}}
         try:
             await self._state.api.apply(CONFIG_MAP, {"metadata": metadata, "data": {ROOT_KEY: self._root}})
@@ -191,3 +204,14 @@ class RootPublisher:
             # a member may be listed before its namespace exists, or while it goes away: its next change tries again
             if error.status not in (403, 404):
                 raise
+
+    @property
+    def _account(self) -> str:
+        return os.environ.get("SERVICE_ACCOUNT", "")
+
+    async def _may_write(self, namespace: str) -> bool:
+        bindings, _ = await self._state.api.list_objects(ROLE_BINDING, namespace)
+        own = (self._account, self._state.namespace)
+        return any(
+            (who["name"], who.get("namespace")) == own for each in bindings for who in each.get("subjects") or ()
+        )

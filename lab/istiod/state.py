@@ -179,10 +179,8 @@ class MeshState:
     def members(self) -> frozenset[str]:
         """The namespaces of the mesh without the control plane's own."""
         roll = self.informers.smmr.items.get((self.namespace, "default")) or {}
-        configured = (roll.get("status") or {}).get("configuredMembers")
-        if configured is None:
-            configured = (roll.get("spec") or {}).get("members")
-        return frozenset(configured or ()) - {self.namespace}
+        configured = (roll.get("status") or {}).get("configuredMembers") or ()
+        return frozenset(configured) - {self.namespace}
 
     @property
     def namespaces(self) -> frozenset[str]:

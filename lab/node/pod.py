@@ -19,13 +19,14 @@ from lab.node.process import Process, output_pipe
 from lab.node.readiness import FIRST_POLLS, LATER_POLLS, PATIENCE, Readiness
 from lab.node.services import ServiceNetwork
 from lab.node.status import ContainerState, StatusBuilder, now
-from lab.resources import POD
+from lab.resources import CONFIG_MAP, POD
 
 log = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 BACK_OFF_FIRST, BACK_OFF_MOST = 1.0, 30.0  # seconds before a crashed container starts again; the first time at once
 FORGIVEN_AFTER = 60.0  # seconds of running after which earlier crashes are forgotten
+MOUNT_FIRST, MOUNT_MOST = 0.1, 5.0  # seconds before a volume that could not be mounted is tried again
 STATUS_COALESCE = 0.002
 
 
@@ -62,13 +63,14 @@ class PodRunner:
         self.helpers: set[Process] = set()
         self._builder = StatusBuilder(self.pod, context.ip, node_ip)
         self._dirty = asyncio.Event()
+        self._mounted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Starts everything; returns at once."""
         self.context.directory.mkdir(parents=True, exist_ok=True)
         self._tasks = [asyncio.ensure_future(self._supervise(container)) for container in self.containers.values()]
-        self._tasks.append(asyncio.ensure_future(self._write_status()))
+        self._tasks += [asyncio.ensure_future(self._write_status()), asyncio.ensure_future(self._mount())]
         for task in self._tasks:
             task.add_done_callback(self._say_failure)
         self._dirty.set()
@@ -128,6 +130,26 @@ class PodRunner:
                 await asyncio.sleep(0.2)
                 self._dirty.set()
 
+    async def _mount(self) -> None:
+        """Waits for what the pod's volumes need, without which no container is created."""
+        pause = MOUNT_FIRST
+        for volume in self.pod["spec"].get("volumes") or []:
+            wanted = volume.get("configMap") or {"optional": True}
+            while not wanted.get("optional") and (missing := await self._missing(wanted["name"])):
+                message = f'MountVolume.SetUp failed for volume "{volume["name"]}": {missing}'
+                await self.api.event(self.pod, "Warning", "FailedMount", message)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, MOUNT_MOST)
+        self._mounted.set()
+
+    async def _missing(self, config_map: str) -> str:
+        """Why a ConfigMap of the pod's namespace cannot be had; '' where it can."""
+        try:
+            found = await self.api.find(CONFIG_MAP, config_map, self.namespace)
+        except (ApiError, OSError, TimeoutError, aiohttp.ClientError) as error:
+            return str(error)
+        return "" if found else f'configmap "{config_map}" not found'
+
     async def _program(self, container: Container) -> Program | None:
         """The program of a container; None where it cannot be run."""
         try:
@@ -156,6 +178,7 @@ class PodRunner:
 
     async def _supervise(self, container: Container) -> None:
         crashes = 0
+        await self._mounted.wait()
         while True:
             container.program = await self._program(container)
             if container.program is None:

@@ -11,7 +11,8 @@ import aiohttp
 
 from lab.client import ApiClient, ApiError, Informer, Key, Object
 from lab.operator import crds
-from lab.operator.controlplane import ControlPlanes, available
+from lab.operator.conditions import available
+from lab.operator.controlplane import ControlPlanes
 from lab.operator.members import Members
 from lab.operator.routes import Routes
 from lab.operator.versions import Release

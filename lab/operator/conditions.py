@@ -1,9 +1,11 @@
-"""Kubernetes conditions as the operator writes them."""
+"""Kubernetes conditions as the operator writes and reads them."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
+
+from lab.client import Object
 
 Condition = dict[str, Any]
 
@@ -37,3 +39,18 @@ def stamped(old: list[Condition] | None, new: list[Condition]) -> list[Condition
 def find(conditions: list[Condition] | None, kind: str) -> Condition:
     """The condition of that type, empty where there is none."""
     return next((entry for entry in conditions or [] if entry["type"] == kind), {})
+
+
+def available(deployment: Object | None, generation: int) -> bool:
+    """Whether a Deployment of at least that generation has all its pods, of its present template and available."""
+    if deployment is None or deployment["metadata"].get("generation", 1) < generation:
+        return False
+    seen = deployment.get("status") or {}
+    if seen.get("observedGeneration", 0) < deployment["metadata"].get("generation", 1):
+        return False
+    wanted = deployment["spec"].get("replicas", 1)
+    return (
+        find(seen.get("conditions"), "Available").get("status") == "True"
+        and seen.get("updatedReplicas", 0) >= wanted
+        and not seen.get("unavailableReplicas")
+    )

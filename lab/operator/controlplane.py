@@ -10,7 +10,7 @@ from typing import Any
 from lab.client import ApiClient, ApiError, Informer, Key, Object, Reconciler
 from lab.operator import addons, crds, status
 from lab.operator.components import stages
-from lab.operator.conditions import Condition, find
+from lab.operator.conditions import Condition, available, find
 from lab.operator.plane import (
     FINALIZER,
     GENERATION,
@@ -33,6 +33,7 @@ from lab.resources import (
     NAMESPACE,
     NETWORK_POLICY,
     PEER_AUTHENTICATION,
+    ROLE_BINDING,
     ROUTE,
     SERVICE,
     SERVICE_ACCOUNT,
@@ -49,6 +50,7 @@ _OWNED = (
     DESTINATION_RULE,
     PEER_AUTHENTICATION,
     NETWORK_POLICY,
+    ROLE_BINDING,
     SERVICE_ACCOUNT,
 )
 
@@ -269,18 +271,3 @@ class ControlPlanes:
         await self.api.merge(NAMESPACE, plane.namespace, None, unlabelled)
         kept = [name for name in finalizers if name != FINALIZER]
         await self.api.merge(SMCP, plane.name, plane.namespace, {"metadata": {"finalizers": kept}})
-
-
-def available(deployment: Object | None, generation: int) -> bool:
-    """Whether a Deployment of at least that generation has all its pods, of its present template and available."""
-    if deployment is None or deployment["metadata"].get("generation", 1) < generation:
-        return False
-    seen = deployment.get("status") or {}
-    if seen.get("observedGeneration", 0) < deployment["metadata"].get("generation", 1):
-        return False
-    wanted = deployment["spec"].get("replicas", 1)
-    return (
-        find(seen.get("conditions"), "Available").get("status") == "True"
-        and seen.get("updatedReplicas", 0) >= wanted
-        and not seen.get("unavailableReplicas")
-    )

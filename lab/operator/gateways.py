@@ -9,7 +9,16 @@ from typing import Any
 from lab.client import Object
 from lab.operator import versions
 from lab.operator.istiod import service_port
-from lab.operator.plane import PROXY_IMAGE, ControlPlane, Rendered, deployment_spec, dig, environment
+from lab.operator.plane import (
+    PROXY_IMAGE,
+    ROOT_MOUNT,
+    ROOT_VOLUME,
+    ControlPlane,
+    Rendered,
+    deployment_spec,
+    dig,
+    environment,
+)
 from lab.resources import DEPLOYMENT, NETWORK_POLICY, ROUTE, SERVICE, SERVICE_ACCOUNT
 
 INGRESS, EGRESS = "istio-ingressgateway", "istio-egressgateway"
@@ -88,6 +97,7 @@ def _objects(plane: ControlPlane, gateway: GatewaySpec) -> list[Rendered]:
         _container(plane, gateway, namespace),
         gateway.entry.get("runtime") or {},
     )
+    deployment["template"]["spec"]["volumes"] = [ROOT_VOLUME]
     service = {
         **{key: gateway.entry["service"][key] for key in _PASSED_ON if dig(gateway.entry, "service", key)},
         "type": dig(gateway.entry, "service", "type", default="ClusterIP"),
@@ -156,6 +166,7 @@ def _container(plane: ControlPlane, gateway: GatewaySpec, namespace: str) -> dic
         "args": ["proxy", "router", "--domain", "$(POD_NAMESPACE).svc.cluster.local", "--serviceCluster", gateway.name],
         "ports": ports,
         "env": environment({**wanted, **dig(gateway.entry, "runtime", "container", "env", default={})}.items()),
+        "volumeMounts": [ROOT_MOUNT],
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from lab.client import Informer, Object
 from lab.operator.gateways import proxy_environment
-from lab.operator.plane import IGNORE, MEMBER_OF, PROXY_IMAGE, ControlPlane, dig, environment
+from lab.operator.plane import IGNORE, MEMBER_OF, PROXY_IMAGE, ROOT_MOUNT, ROOT_VOLUME, ControlPlane, dig, environment
 from lab.operator.versions import Release
 
 CONTAINER = "istio-proxy"
@@ -72,7 +72,12 @@ def inject(pod: Object, plane: ControlPlane, node_labels: dict[str, str]) -> Obj
         **{name: node_labels.get(name, "") for name in (*_LOCALITY, *_OLD_LOCALITY)},
     }
     metadata["labels"] = {**added, **labels}
-    state = {"initContainers": None, "containers": [CONTAINER], "volumes": None, "imagePullSecrets": None}
+    state = {
+        "initContainers": None,
+        "containers": [CONTAINER],
+        "volumes": [ROOT_VOLUME["name"]],
+        "imagePullSecrets": None,
+    }
     metadata["annotations"] = {
         "kubectl.kubernetes.io/default-logs-container": spec["containers"][0]["name"],
         "prometheus.io/path": "/stats/prometheus",
@@ -82,6 +87,7 @@ def inject(pod: Object, plane: ControlPlane, node_labels: dict[str, str]) -> Obj
         "sidecar.istio.io/status": json.dumps({**state, "revision": plane.name}),
     }
     spec["containers"] = [*spec["containers"], _sidecar(pod, plane, canonical)]
+    spec["volumes"] = [*(spec.get("volumes") or []), ROOT_VOLUME]
     return pod
 
 
@@ -112,6 +118,7 @@ def _sidecar(pod: Object, plane: ControlPlane, canonical: str) -> Object:
         "ports": [{"containerPort": 15090, "name": "http-envoy-prom", "protocol": "TCP"}],
         "env": environment(wanted.items()),
         "resources": resources or {"requests": {"cpu": "10m", "memory": "128Mi"}},
+        "volumeMounts": [ROOT_MOUNT],
     }
 
 

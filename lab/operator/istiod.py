@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from lab.client import Object
 from lab.operator import versions
 from lab.operator.plane import PILOT_IMAGE, ControlPlane, Rendered, deployment_spec, environment
 from lab.resources import (
@@ -15,6 +16,7 @@ from lab.resources import (
     DESTINATION_RULE,
     NETWORK_POLICY,
     PEER_AUTHENTICATION,
+    ROLE_BINDING,
     SERVICE,
     SERVICE_ACCOUNT,
 )
@@ -61,10 +63,22 @@ def discovery(plane: ControlPlane) -> list[Rendered]:
         (SERVICE, plane.object(plane.istiod, labels, spec=service)),
         (DEPLOYMENT, plane.object(plane.istiod, labels, spec=_istiod(plane, selector, account))),
         (DESTINATION_RULE, plane.object(plane.istiod, labels, spec=mtls_to_discovery)),
+        (ROLE_BINDING, _rights(plane, account)),
     ]
     if plane.get("security", "manageNetworkPolicy", default=True):
         made.append((NETWORK_POLICY, plane.object(f"istio-istiod-{plane.name}", labels, spec=everyone)))
     return made
+
+
+def _rights(plane: ControlPlane, account: str) -> Object:
+    """What istiod may do in this namespace; copied into every member."""
+    role = {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "ClusterRole",
+        "name": f"{plane.istiod}-{plane.namespace}",
+    }
+    who = {"kind": "ServiceAccount", "name": account, "namespace": plane.namespace}
+    return plane.object(plane.istiod, plane.labels("istio-discovery", app="istiod"), roleRef=role, subjects=[who])
 
 
 def _istiod(plane: ControlPlane, selector: dict[str, str], account: str) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 from lab.client import ApiClient, ApiError, Informer, Key, Object, Reconciler, key_of
-from lab.operator.conditions import Condition, condition, find, stamped
+from lab.operator.conditions import Condition, available, condition, find, stamped
 from lab.operator.plane import CREATED_BY, FINALIZER, MEMBER_OF, OWNER, OWNER_NAME, dig
 from lab.operator.versions import Release
-from lab.resources import NAMESPACE, NETWORK_POLICY, SMM, SMMR
+from lab.resources import DEPLOYMENT, NAMESPACE, NETWORK_POLICY, ROLE_BINDING, SMM, SMMR, Resource
 
 ROLL_CONTROLLER = "servicemeshmemberroll-controller"
 MEMBER_CONTROLLER = "servicemeshmember-controller"
@@ -272,7 +272,7 @@ class Members:
             problem = ("ErrorControlPlaneNotReconciled", why)
         else:
             await self._make_roll(reference["namespace"])
-            await self._take(key[0], smcp)
+            await self._take(key[0], smcp, rights=await self._gives_rights(member, smcp))
         conditions: list[Condition] = []
         for kind in ("Reconciled", "Ready"):
             conditions.append(condition(kind, "False", *problem) if problem else condition(kind, "True"))
@@ -299,31 +299,47 @@ class Members:
             if error.reason != "AlreadyExists":
                 raise
 
-    async def _take(self, namespace: str, smcp: Object) -> None:
-        """Makes a namespace part of the mesh: its label, and the mesh's NetworkPolicies in it."""
+    async def _take(self, namespace: str, smcp: Object, rights: bool) -> None:
+        """Makes a namespace part of the mesh: its label, the mesh's NetworkPolicies and istiod's `rights` in it."""
         home, name = key_of(smcp)
         found = self.namespaces.items.get(("", namespace))
         if found is None or found["metadata"].get("deletionTimestamp"):
             return
         if dig(found, "metadata", "labels", MEMBER_OF) != home:
             await self.api.merge(NAMESPACE, namespace, None, {"metadata": {"labels": {MEMBER_OF: home}}})
+        if rights:
+            await self._copy(ROLE_BINDING, f"istiod-{name}", home, namespace)
         for policy in (f"istio-mesh-{name}", f"istio-expose-route-{name}"):
-            original = await self.api.find(NETWORK_POLICY, policy, home)
-            if original:
-                kept = {
-                    key: value
-                    for key, value in original["metadata"].get("labels", {}).items()
-                    if key not in (OWNER, OWNER_NAME)
-                }
-                labels = {**kept, MEMBER_OF: home}
-                metadata = {"name": policy, "namespace": namespace, "labels": labels}
-                await self.api.apply(NETWORK_POLICY, {"metadata": metadata, "spec": original["spec"]})
+            await self._copy(NETWORK_POLICY, policy, home, namespace)
+
+    async def _gives_rights(self, member: Object, smcp: Object) -> bool:
+        """Whether istiod gets its rights in a member now.
+
+        Captured: a member that is listed before istiod is there gets them seconds later, when istiod has tried to write
+        there already. The product loses that race now and then, the lab always: when all is installed it is too late.
+        """
+        if not_installed(smcp) is None:
+            return True
+        listed = find(dig(member, "status", "conditions"), "Ready").get("status") == "True"
+        home, name = key_of(smcp)
+        return not listed and available(await self.api.find(DEPLOYMENT, f"istiod-{name}", home), 0)
+
+    async def _copy(self, kind: Resource, name: str, home: str, namespace: str) -> None:
+        """Has an object of the control plane in a member too, where it is there."""
+        original = await self.api.find(kind, name, home)
+        if original:
+            meta = original["metadata"]
+            kept = {key: value for key, value in meta["labels"].items() if key not in (OWNER, OWNER_NAME)}
+            content = {key: value for key, value in original.items() if key in ("spec", "roleRef", "subjects")}
+            copied = {"name": name, "namespace": namespace, "labels": {**kept, MEMBER_OF: home}}
+            await self.api.apply(kind, {"metadata": copied, **content})
 
     async def _release(self, namespace: str, home: str) -> None:
         """Takes a namespace out of the mesh; its label goes last, so that who waits for it finds nothing left."""
-        copies, _ = await self.api.list_objects(NETWORK_POLICY, namespace, labelSelector=f"{MEMBER_OF}={home}")
-        for policy in copies:
-            await self.api.delete(NETWORK_POLICY, policy["metadata"]["name"], namespace)
+        for kind in (NETWORK_POLICY, ROLE_BINDING):
+            copies, _ = await self.api.list_objects(kind, namespace, labelSelector=f"{MEMBER_OF}={home}")
+            for copied in copies:
+                await self.api.delete(kind, copied["metadata"]["name"], namespace)
         found = self.namespaces.items.get(("", namespace))
         if dig(found, "metadata", "labels", MEMBER_OF) == home:
             await self.api.merge(NAMESPACE, namespace, None, {"metadata": {"labels": {MEMBER_OF: None}}})

@@ -23,6 +23,9 @@ MEMBER_OF = "maistra.io/member-of"
 IGNORE = "maistra.io/ignore-namespace"
 CREATED_BY = "maistra.io/created-by"
 FINALIZER = "maistra.io/istio-operator"
+ROOT_VOLUME = {"name": "istiod-ca-cert", "configMap": {"defaultMode": 420, "name": "istio-ca-root-cert"}}
+ROOT_MOUNT = {"mountPath": "/var/run/secrets/istio", "name": ROOT_VOLUME["name"]}
+"""The mesh's root, without which no proxy of the product starts."""
 
 
 def dig(value: Any, *path: str, default: Any = None) -> Any:

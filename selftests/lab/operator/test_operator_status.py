@@ -9,8 +9,7 @@ import pytest
 
 from lab.operator import status
 from lab.operator.components import stages
-from lab.operator.conditions import condition, find, stamped
-from lab.operator.controlplane import available
+from lab.operator.conditions import available, condition, find, stamped
 from lab.operator.members import not_installed, roll_status
 from lab.operator.plane import ControlPlane
 from lab.operator.status import Progress
