@@ -23,6 +23,7 @@ class Knob:
 KNOBS = {
     "drain_seconds": Knob(3, 45, "how long proxies keep connections of changed listeners"),
     "blind_seconds": Knob(2.0, 60.0, "how long a restarted istiod 2.1 is without federation"),
+    "import_seconds": Knob(1.0, 300.0, "how long an edited ImportedServiceSet waits for the resync of an istiod 2.1"),
     "webhook_seconds": Knob(0.0, 20.0, "how long the operator's webhooks do not listen though it is Available"),
 }
 """The options of `python -m lab up` of these names, and the fields of ClusterSettings."""
@@ -48,6 +49,7 @@ class ClusterSettings:
     kubernetes_version: str = DEFAULT_KUBERNETES_VERSION
     drain_seconds: int = 45
     blind_seconds: float = 60
+    import_seconds: float = 300
     webhook_seconds: float = 0
 
     @property

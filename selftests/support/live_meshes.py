@@ -62,7 +62,7 @@ class LiveMesh:
         self.state = MeshState(settings, api, self.system, "basic", "istiod-1", self.address)
         self.authority = CertificateAuthority.self_signed(f"{name}.local")
         self.put("config_maps", self.system, "istio-basic", data={"mesh": f"trustDomain: {name}.local\n"})
-        self.put("smmr", self.system, "default", spec={"members": [self.bookinfo]})
+        self.put("smmr", self.system, "default", status={"configuredMembers": [self.bookinfo]})
         self.server: ConfigServer | None = None
 
     def put(self, informer: str, namespace: str, name: str, **fields: Any) -> None:

@@ -139,7 +139,7 @@ class Mesh:
         self.pod_ip, self.egress_ip = loopback_address(), loopback_address()
         self.api = MemoryApi()
         self._settings = ClusterSettings(
-            name, 16, "/nowhere", "https://nowhere", "", ossm_version=version, blind_seconds=0
+            name, 16, "/nowhere", "https://nowhere", "", ossm_version=version, blind_seconds=0, import_seconds=0
         )
         self._smcp = smcp
         self._tasks: list[asyncio.Task[None]] = []

@@ -103,16 +103,21 @@ class FederatedPeer:
 
     def set_imports(self, import_set: Object | None) -> None:
         """Takes over the ImportedServiceSet of the peer's name and applies it to the services known already."""
+        if self.note_imports(import_set):
+            self._apply_imports()
+
+    def note_imports(self, import_set: Object | None) -> bool:
+        """Takes over the ImportedServiceSet for the next list of services; False where nothing changed."""
         before, now = self._import_version, _version(import_set)
         if now == before:
-            return
+            return False
         if import_set is not None:
             self._import_version = now
             if self._rules.same_generation_ignored and now.generation == before.generation:
-                return
+                return False
         self._import_rules = ImportRules(import_set, self.spec.name)
         self._locality = locality_labels(import_set)
-        self._apply_imports()
+        return True
 
     def refresh(self) -> None:
         """Looks at services, gateways and the ExportedServiceSet again."""

@@ -196,8 +196,9 @@ class PeerController:
 
     def _imports_changed(self, key: Key, *_: object) -> None:
         peer = self._peers.get(key[1])
-        if peer and self._rules.edits_at_once:
-            peer.set_imports(self._import_set(key[1]))
+        if peer and self._rules.edits_wait_for_sync and peer.note_imports(self._import_set(key[1])):
+            regular = self._state.settings.import_seconds
+            asyncio.get_running_loop().call_later(regular, peer.watch.resync_soon)
 
     def _config_map_changed(self, key: Key, *_: object) -> None:
         for name in self._unmet:

@@ -11,7 +11,8 @@ class VersionRules:
 
     resync: seconds between two unasked polls of the peer's services.
     short_names: objects are named `fed-exp-`/`fed-imp-`, at most 63 characters, not `federation-exports-`/`-imports-`.
-    edits_at_once: an edited ImportedServiceSet holds at once; otherwise from the next look at the ServiceMeshPeer on.
+    edits_wait_for_sync: an edited ImportedServiceSet holds from the next resync on, regular or after an event of the
+        watch; otherwise from the next look at the ServiceMeshPeer on.
     same_generation_ignored: a set made anew with the generation of the one before it is not looked at.
     lists_unmatched: services that no import rule wants stand in the status with an empty local service.
     leader_only: an istiod beside the one that leads sees no ConfigMap, so it meets no peer.
@@ -24,7 +25,7 @@ class VersionRules:
 
     resync: float
     short_names: bool
-    edits_at_once: bool
+    edits_wait_for_sync: bool
     same_generation_ignored: bool
     lists_unmatched: bool
     leader_only: bool
@@ -48,7 +49,7 @@ def rules_for(version: str) -> VersionRules:
     return VersionRules(
         resync=_RESYNC_SHORT if short else _RESYNC_LONG,
         short_names=not old,
-        edits_at_once=old,
+        edits_wait_for_sync=old,
         same_generation_ignored=not old,
         lists_unmatched=not old,
         leader_only=old,

@@ -55,7 +55,7 @@ class PeerWatch:
         self._syncs = syncs
         self._client, self._status, self._received, self._every = client, status, received, every
         self._backoff = Backoff()
-        self._events: asyncio.Queue[int] = asyncio.Queue()
+        self._events: asyncio.Queue[int | None] = asyncio.Queue()
         self._syncing = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -134,8 +134,12 @@ class PeerWatch:
     async def _handle_events(self) -> None:
         while True:
             announced = await self._events.get()
-            if await self.resync() not in (announced, None):
+            if await self.resync() not in (announced, None) and announced is not None:
                 log.error("checksum mismatch after resync")
+
+    def resync_soon(self) -> None:
+        """Has the services polled as soon as that is possible."""
+        self._events.put_nowait(None)
 
     async def _resync_regularly(self) -> None:
         while True:

@@ -55,6 +55,26 @@ async def test_a_new_service_is_told_at_once_and_leaves_its_mark(both):
     await both.until(lambda: late not in imported_names(both.mesh2))
 
 
+def imported_services(mesh):
+    return [service.name for service in mesh.state.federation["mesh1"].services if not service.private]
+
+
+@in_federation
+async def test_an_edit_of_what_an_old_mesh_imports_waits_for_a_resync_or_any_event_of_the_watch(both):
+    """Captured (taking-away.md, E2): nothing for 18 s up to the tick, nothing for 30 s until something was exported."""
+    mesh1, mesh2 = both.mesh1, both.mesh2
+    await mesh2.restart(import_seconds=3600)
+    await both.until(lambda: mesh2.objects() and both.connected())
+    before = imported_services(mesh2)
+    rule = {"type": "NameSelector", "nameSelector": {"name": "mongodb", "namespace": "bookinfo"}}
+    mesh2.api.edit(resources.IMPORTS, mesh2.key, importRules=[rule])
+    assert len(imported_services(mesh2)) == 2
+    assert imported_services(mesh2) == before
+    leave_an_event(mesh1)
+    await both.until(lambda: len(imported_services(mesh2)) == 1)
+    assert RATINGS in str(mesh1.status(resources.EXPORTS)), "what is exported is no matter of who imports it"
+
+
 def empty_the_roll(mesh):
     mesh.api.put(resources.SMMR, mesh.object("default", status={"configuredMembers": []}))
 
