@@ -182,6 +182,7 @@ class ControlPlanes:
         self, plane: ControlPlane, old: status.Status, installation: Installation, name: str, objects: list[Rendered]
     ) -> None:
         try:
+            await asyncio.gather(*(self._replace_ports(obj) for kind, obj in objects if kind is SERVICE))
             made = await asyncio.gather(*(self.api.apply(kind, obj) for kind, obj in objects))
         except ApiError as error:
             if error.status == 429 or error.status >= 500:  # passes by itself
@@ -194,6 +195,18 @@ class ControlPlanes:
             for (kind, _), obj in zip(objects, made, strict=True)
             if kind is DEPLOYMENT
         }
+
+    async def _replace_ports(self, service: Object) -> None:
+        """Takes the NodePorts of a Service that gets other ports, so that it is given new ones.
+
+        Captured: a 2.1 that becomes a 2.2 moves those of its ingress gateway and leaves the federation's alone.
+        """
+        meta = service["metadata"]
+        found = await self.api.find(SERVICE, meta["name"], meta["namespace"])
+        wanted = service["spec"]["ports"]
+        if found and _shapes(found["spec"].get("ports")) != _shapes(wanted):
+            inside = {"type": "ClusterIP", "externalTrafficPolicy": None, "ports": wanted}
+            await self.api.merge(SERVICE, meta["name"], meta["namespace"], {"spec": inside})
 
     def _unready(self, installation: Installation, names: dict[str, Any] | list[str]) -> list[str]:
         return [
@@ -271,3 +284,8 @@ class ControlPlanes:
         await self.api.merge(NAMESPACE, plane.namespace, None, unlabelled)
         kept = [name for name in finalizers if name != FINALIZER]
         await self.api.merge(SMCP, plane.name, plane.namespace, {"metadata": {"finalizers": kept}})
+
+
+def _shapes(ports: list[Object] | None) -> list[Object]:
+    """Ports without what the cluster gave them."""
+    return [{key: value for key, value in port.items() if key != "nodePort"} for port in ports or ()]

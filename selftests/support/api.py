@@ -21,14 +21,14 @@ import requests
 from lab.api.http.pki import create_cluster_files
 from lab.processes.blocks import take_block
 from lab.processes.children import Child, start, stop
-from lab.settings import ClusterSettings
+from lab.settings import DEFAULT_KUBERNETES_VERSION, ClusterSettings
 
 _START_SECONDS = 20
 _PROJECT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def api_server(name: str = "mesh1") -> Iterator[ClusterSettings]:
+def api_server(name: str = "mesh1", kubernetes: str = DEFAULT_KUBERNETES_VERSION) -> Iterator[ClusterSettings]:
     """A running, ready and empty API server; settings.kubeconfig leads to it. It ends with the context."""
     block, lock = take_block()
     with lock, tempfile.TemporaryDirectory(prefix="lab-api-") as directory:
@@ -36,7 +36,8 @@ def api_server(name: str = "mesh1") -> Iterator[ClusterSettings]:
             probe.bind((block.apiserver, 0))
             port = probe.getsockname()[1]
         server = f"https://{block.apiserver}:{port}"
-        settings = ClusterSettings(name, block.octet, directory, server, secrets.token_urlsafe(32))
+        token = secrets.token_urlsafe(32)
+        settings = ClusterSettings(name, block.octet, directory, server, token, kubernetes_version=kubernetes)
         settings.save()
         create_cluster_files(settings)
         line = [sys.executable, "-m", "lab.api", "--cluster-dir", directory]

@@ -44,9 +44,10 @@ def _well_formed(kind: Kind) -> Iterator[None]:
 class Objects:
     """All writes; every method returns the entry that is the answer (not stored where the call is a dry run)."""
 
-    def __init__(self, registry: Registry, webhooks: Webhooks, defaults_keys: bool = True) -> None:
-        """`defaults_keys`: whether server-side apply knows the default of a port's protocol, as from 1.21 on."""
-        self.registry, self.webhooks, self.defaults_keys = registry, webhooks, defaults_keys
+    def __init__(self, registry: Registry, webhooks: Webhooks, strict: bool = True) -> None:
+        """`strict`: from 1.21 on server-side apply knows the default of a port's protocol, and what is to be unique in
+        the status of a custom resource is."""
+        self.registry, self.webhooks, self.strict = registry, webhooks, strict
         self.deletion = Deletion(registry)
 
     def find(self, call: Call) -> Entry:
@@ -162,7 +163,7 @@ class Objects:
             what = f"{place}; {call.api_version}, Kind={call.kind.kind}"
             listed = "; ".join(f"{field}: field not declared in schema" for field in unknown)
             raise StatusError(500, "", f"failed to create typed patch object ({what}): {listed}")
-        if not self.defaults_keys and (text := keyless(config, call.version.node)):
+        if not self.strict and (text := keyless(config, call.version.node)):
             raise StatusError(500, "", f"failed to create typed patch object: {text}")
         if call.sub == "status":
             config = {k: v for k, v in config.items() if k in ("apiVersion", "kind", "metadata", "status")}
@@ -334,7 +335,8 @@ class Objects:
         kind = call.kind
         causes = metadata.validate(obj, old, kind)
         if kind.custom:
-            causes += validation.validate(obj, call.version.node)
+            found = validation.validate(obj, call.version.node)
+            causes += [cause for cause in found if self.strict or not _doubles_in_status(cause)]
         else:
             with _well_formed(kind):
                 causes += builtins.validate(obj, old, kind)
@@ -386,3 +388,7 @@ class Objects:
         result = self.deletion.delete(call.kind, entry, options, call.dry_run)
         self._forget_webhooks(call.kind)
         return result
+
+
+def _doubles_in_status(cause: Cause) -> bool:
+    return cause.reason == "FieldValueDuplicate" and cause.field.startswith("status.")

@@ -115,11 +115,11 @@ def test_gateways_of_a_removed_member_are_no_longer_listened_for(federation: Liv
 
     federation.change(lambda: mesh.put("gateways", mesh.bookinfo, "extra", spec=spec))
     federation.until("the Gateway's port is open", listens)
-    federation.change(lambda: mesh.put("smmr", mesh.system, "default", spec={"members": []}))
+    federation.change(lambda: mesh.put("smmr", mesh.system, "default", status={"configuredMembers": []}))
     try:
         federation.until("the Gateway's port is closed", lambda: not listens())
     finally:
-        federation.change(lambda: mesh.put("smmr", mesh.system, "default", spec={"members": [mesh.bookinfo]}))
+        federation.change(lambda: mesh.put("smmr", mesh.system, "default", status={"configuredMembers": [mesh.bookinfo]}))
         federation.change(lambda: mesh.remove("gateways", mesh.bookinfo, "extra"))
     federation.until("served again", lambda: served_by(federation) in ("mesh1", "mesh2"))
 

@@ -232,6 +232,35 @@ async def test_a_changed_spec_is_rolled_out_and_what_left_it_is_removed(scene):
         assert found == [False, True], kind
 
 
+async def node_ports(scene: Scene, name: str) -> dict[str, int]:
+    """NodePorts of a Service by the names of its ports."""
+
+    def found(items: dict[tuple[str, str], Object]) -> dict[str, int] | None:
+        ports = items[scene.namespace, name]["spec"]["ports"]
+        return {port["name"]: port["nodePort"] for port in ports} if all("nodePort" in port for port in ports) else None
+
+    ports = await scene.until(SERVICE, f"NodePorts of {name}", found)
+    assert ports
+    return ports
+
+
+@played
+async def test_another_version_moves_the_node_ports_of_the_ingress_gateway_only(scene):
+    """Captured (upgrade-2.1-to-2.2): http 30100 became 32153; the federation's ingress Services kept theirs."""
+    outside = {"service": {"type": "NodePort"}}
+    federation = {"type": "NodePort", "ports": [{"name": "tls", "port": 15443, "targetPort": 15443}]}
+    gateways = {"ingress": outside, "additionalIngress": {"fed-ingress": {"enabled": True, "service": federation}}}
+    async with operating(scene, "2.2.13"):
+        await installed(scene, version="v2.1", gateways=gateways)
+        before = [await node_ports(scene, name) for name in ("istio-ingressgateway", "fed-ingress")]
+        await scene.api.merge(SMCP, "fed", scene.namespace, {"spec": {"version": "v2.2"}})
+        await plane_with(scene, "UpdateSuccessful", "Reconciled")
+        after = [await node_ports(scene, name) for name in ("istio-ingressgateway", "fed-ingress")]
+    assert after[1] == before[1]
+    assert after[0].keys() == {"status-port", "http2", "https"}
+    assert not set(after[0].values()) & set(before[0].values())
+
+
 @played
 async def test_a_newer_operator_takes_over_what_an_older_one_installed(scene):
     async with operating(scene):
