@@ -119,7 +119,8 @@ def test_gateways_of_a_removed_member_are_no_longer_listened_for(federation: Liv
     try:
         federation.until("the Gateway's port is closed", lambda: not listens())
     finally:
-        federation.change(lambda: mesh.put("smmr", mesh.system, "default", status={"configuredMembers": [mesh.bookinfo]}))
+        members = {"configuredMembers": [mesh.bookinfo]}
+        federation.change(lambda: mesh.put("smmr", mesh.system, "default", status=members))
         federation.change(lambda: mesh.remove("gateways", mesh.bookinfo, "extra"))
     federation.until("served again", lambda: served_by(federation) in ("mesh1", "mesh2"))
 
