@@ -19,7 +19,7 @@ MAY_NOT_IMPORT = {
 }
 # The rooms of a package from the ground up: a room imports only rooms below it, and nobody lives on the stairs.
 ROOMS = {
-    "harness": ("run", "cluster", "product", "checks", "split", "scenario", "diagnosis", "report"),
+    "harness": ("run", "cluster", "product", "checks", "split", "scenario", "diagnosis", "watch", "report"),
     "lab.api": ("schema", "objects", "http"),
 }
 STAIRS = {"harness": {"__init__"}, "lab.api": {"__init__", "__main__"}}
