@@ -85,10 +85,15 @@ class Version:
     patch: int = 0
 
     @property
+    def resync(self) -> float:
+        """Seconds between two times that a registry asks its peer for everything."""
+        return _FAST_RESYNC if self.fast_from is not None and self.patch >= self.fast_from else _RESYNC
+
+    @property
     def bounds(self) -> Bounds:
         """How long things may take in this version."""
         found = Bounds()
-        if self.fast_from is not None and self.patch >= self.fast_from:
+        if self.resync == _FAST_RESYNC:
             # A minute more than 60 s and a resync that tries for 2 min: the status is written by the way.
             age = _FAST_RESYNC + _HOLD + _PEER_LOOK
             found = replace(found, sets=_PEER_LOOK + _FAST_RESYNC + _HOLD, sync_age=timedelta(seconds=age))
