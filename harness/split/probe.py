@@ -65,6 +65,36 @@ def look_at(status: int, body: bytes) -> Page:
     return Page.STARS if any(mark in body for mark in _STARS) else Page.NO_RATINGS
 
 
+@dataclass(frozen=True)
+class Way:
+    """How HTTP requests to one URL are sent: straight, or by the proxy that harness/cluster/proxies.py names.
+
+    origin: what stands before the path in a request to a proxy, '' without; tls: the proxy wants it.
+    """
+
+    host: str
+    port: int
+    path: str
+    headers: dict[str, str]
+    origin: str = ""
+    tls: bool = False
+
+    @classmethod
+    def to(cls, url: str) -> Way:
+        """Raises ValueError for a URL, or a proxy, that is not HTTP."""
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError(f"probes go to an http:// URL, not {url}")
+        path, headers = parts.path or "/", {"Host": parts.netloc}
+        proxy = proxy_for(url)
+        if proxy is None:
+            return cls(parts.hostname, parts.port or 80, path, headers)
+        if proxy.scheme not in ("http", "https"):
+            raise ValueError(f"probes know HTTP proxies only, not {proxy.url}: name {parts.hostname} in NO_PROXY")
+        host, port = proxy.address
+        return cls(host, port, path, headers | proxy.headers, f"http://{parts.netloc}", proxy.scheme == "https")
+
+
 class ProbeClient:
     """Sends up to `limit` probes of one run with `concurrency` requests in flight, in a thread of its own.
 
@@ -82,18 +112,8 @@ class ProbeClient:
         concurrency: int = 16,
         timeout: float = 15.0,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"probes go to an http:// URL, not {url}")
-        self._host, self._port = parts.hostname, parts.port or 80
-        self._target, self._headers, self._tls = parts.path or "/", {"Host": parts.netloc}, False
-        if proxy := proxy_for(url):
-            if proxy.scheme not in ("http", "https"):
-                raise ValueError(f"probes know HTTP proxies only, not {proxy.url}: name {self._host} in NO_PROXY")
-            self._target = f"http://{parts.netloc}{self._target}"
-            self._headers |= proxy.headers
-            (self._host, self._port), self._tls = proxy.address, proxy.scheme == "https"
-        self._address = self._host
+        self._way = Way.to(url)
+        self._address = self._way.host
         self.run, self.limit, self.concurrency, self.timeout = run, limit, concurrency, timeout
         self._deliver = deliver
         self._stopping = threading.Event()
@@ -156,7 +176,8 @@ class ProbeClient:
     async def _send_all(self) -> None:
         # Asked once: a look-up per probe would set the pace. Where it fails, every probe says so itself.
         with contextlib.suppress(OSError):
-            found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            where = self._way.host, self._way.port
+            found = await asyncio.get_running_loop().getaddrinfo(*where, type=socket.SOCK_STREAM)
             self._address = str(found[0][4][0])
         async with asyncio.TaskGroup() as group:
             for worker in range(self.concurrency):
@@ -174,20 +195,22 @@ class ProbeClient:
 
     async def _send(self, index: int, worker: int) -> Probe:
         agent, request_id = user_agent(self.run, index), str(uuid.uuid4())
-        headers = self._headers | {
+        headers = self._way.headers | {
             "User-Agent": agent,
             "X-Request-Id": request_id,
             "Accept": "text/html",
             "Connection": "close",
         }
-        lines = [f"GET {self._target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        target = f"{self._way.origin}{self._way.path}"
+        lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         request = ("\r\n".join(lines) + "\r\n\r\n").encode()
         connected, status, page, error = False, 0, Page.NONE, ""
         sent_at, begin = time.time(), time.monotonic()
         try:
             async with asyncio.timeout(self.timeout):
-                tls: dict[str, Any] = {"ssl": True, "server_hostname": self._host} if self._tls else {}
-                reader, writer = await asyncio.open_connection(self._address, self._port, limit=_LONGEST_ANSWER, **tls)
+                tls: dict[str, Any] = {"ssl": True, "server_hostname": self._way.host} if self._way.tls else {}
+                where = self._address, self._way.port
+                reader, writer = await asyncio.open_connection(*where, limit=_LONGEST_ANSWER, **tls)
                 try:
                     connected = True
                     sent_at = time.time()

@@ -12,6 +12,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def read_timeline(directory: Path) -> Timeline:
             sample = Sample(line["t"], line["good"], line.get("d", 0.0), line.get("saw", ""))
             streams.setdefault(line["s"], []).append(sample)
         alive.append(line["t"] + line.get("d", 0.0))
-    states = [_state(line) for line in reader.lines(STATES)]
+    states = _continued(sorted((_state(line) for line in reader.lines(STATES)), key=lambda state: state.at))
     gaps = [Gap(line["from"], line["to"], line["why"], line.get("mesh", "")) for line in reader.lines(GAPS)]
     lines = [_failed_line(line) for line in reader.lines(LINES)]
     marks = [Mark(_time_of(line, begins), line["text"]) for line in reader.lines(MARKS)]
@@ -168,7 +169,7 @@ def read_timeline(directory: Path) -> Timeline:
         max(alive),
         {name: sorted(found, key=lambda sample: sample.at) for name, found in streams.items()},
         {name: StreamFacts(**facts) for name, facts in last.get("streams", {}).items()},
-        sorted(states, key=lambda state: state.at),
+        states,
         sorted(marks, key=lambda one: one.at),
         sorted(gaps, key=lambda gap: gap.start),
         sorted(lines, key=lambda line: line.at),
@@ -182,6 +183,23 @@ def _state(line: Line) -> StateEvent:
         line["t"], line["mesh"], line["kind"], line["name"], line.get("ns", ""), line["was"], line["is"],
         line.get("first", False),
     )  # fmt: skip
+
+
+def _continued(states: list[StateEvent]) -> list[StateEvent]:
+    """What a later run found is a change where an earlier one had seen it otherwise, and nothing where it is the same.
+
+    When it changed is not known: in the gap between the two.
+    """
+    known: dict[tuple[str, str, str, str], Any] = {}
+    found = []
+    for state in states:
+        if state.first and state.key in known:
+            if state.now == known[state.key]:
+                continue
+            state = replace(state, was=known[state.key], first=False)
+        known[state.key] = state.now
+        found.append(state)
+    return found
 
 
 def _failed_line(line: Line) -> FailedLine:
