@@ -94,6 +94,7 @@ def test_a_stream_is_sent_at_its_pace_on_connections_of_its_own():
     assert server.connections >= 50
     assert found[-1].at - found[0].at >= 0.4
     assert "User-Agent: probe/run-fresh/0\r\n" in server.asked[0]
+    assert "Connection: close\r\n" in server.asked[0]
 
 
 def test_a_kept_connection_is_used_again_and_again():
