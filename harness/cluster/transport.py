@@ -50,8 +50,7 @@ class ClusterError(Exception):
     again soon would not help, or was in vain already.
     """
 
-    remedy = ""
-    lasting = False
+    remedy, lasting = "", False
     retry_after: float | None = None
 
     def __init__(self, mesh: str, what: str, detail: str, status: int = 0) -> None:
