@@ -87,9 +87,9 @@ def aggregate(results: Iterable[Result]) -> str:
 
 
 def overall(judged: Sequence[Json], record: RunRecord) -> str:
-    """The core contracts' result; tests without a contract, and how pytest ended, can only make it worse."""
+    """The contracts' result; tests without a contract, and how pytest ended, can only make it worse."""
     named = {entry["id"] for entry in judged}
-    results = [Result(entry["result"]) for entry in judged if entry["level"] == "core"]
+    results = [Result(entry["result"]) for entry in judged]
     results += [test.result for test in record.tests.values() if test.requirement not in named]
     found = aggregate(results)
     return "partial" if found == "success" and record.exit_status not in _PASSED_OR_FAILED else found
@@ -113,7 +113,6 @@ def _requirement(requirement: Requirement, record: RunRecord) -> Json:
     return {
         "id": requirement.id,
         "profile": requirement.profile,
-        "level": requirement.level,
         "title": requirement.title,
         "result": result.value,
         "reason": "\n".join(dict.fromkeys(reasons)),
@@ -134,19 +133,10 @@ def _test(test: TestRecord) -> Json:
 
 def _profiles(judged: Sequence[Json]) -> list[Json]:
     names = dict.fromkeys([*PROFILES, *(entry["profile"] for entry in judged)])
-    return [
-        {
-            "name": name,
-            **{
-                level: _level([entry for entry in judged if entry["profile"] == name and entry["level"] == level])
-                for level in ("core", "extended")
-            },
-        }
-        for name in names
-    ]
+    return [{"name": name, **_of_profile([entry for entry in judged if entry["profile"] == name])} for name in names]
 
 
-def _level(entries: Sequence[Json]) -> Json:
+def _of_profile(entries: Sequence[Json]) -> Json:
     def of(result: Result) -> list[Json]:
         return [entry for entry in entries if entry["result"] == result]
 
@@ -170,19 +160,18 @@ def _summary(result: str, judged: Sequence[Json], record: RunRecord) -> str:
 
 
 def _told(result: str, judged: Sequence[Json], record: RunRecord) -> str:
-    core = [entry for entry in judged if entry["level"] == "core"]
-    passed = sum(entry["result"] == Result.PASSED for entry in core)
+    passed = sum(entry["result"] == Result.PASSED for entry in judged)
     if record.ended is None:
         return "The run has not ended: this is what was known when it began."
     if result == "success":
-        return f"Both meshes are federated: all {len(core)} core requirements hold."
+        return f"Both meshes are federated: all {len(judged)} requirements hold."
     if result == "unknown":
         return "Nothing was tested, so nothing is known."
-    failed = [entry["id"] for entry in core if entry["result"] == Result.FAILED]
+    failed = [entry["id"] for entry in judged if entry["result"] == Result.FAILED]
     if result == "failure":
-        what = f"{len(failed)} of {len(core)} core requirements fail" if failed else "a test without requirement fails"
+        what = f"{len(failed)} of {len(judged)} requirements fail" if failed else "a test without requirement fails"
         return f"{what[:1].upper()}{what[1:]}{': ' if failed else ''}{', '.join(failed)}."
-    return f"{passed} of {len(core)} core requirements hold, the others were not all tested."
+    return f"{passed} of {len(judged)} requirements hold, the others were not all tested."
 
 
 def _time(seconds: float) -> str:

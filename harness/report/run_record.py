@@ -26,14 +26,13 @@ RANK = {result: rank for rank, result in enumerate(Result)}
 
 @dataclass(frozen=True)
 class Requirement:
-    """One contract of the suite: `title` is its promise in words, `level` is `core` or `extended`.
+    """One contract of the suite: `title` is its promise in words.
 
     checked: what is looked at; unseen: what that cannot tell; source: where the rule comes from.
     """
 
     id: str
     title: str
-    level: str = "core"
     checked: str = ""
     unseen: str = ""
     source: str = ""

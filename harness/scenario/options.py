@@ -16,7 +16,6 @@ from harness.product.versions import KNOWN, refused_istiods
 REPORT_FILES = ("report.yaml", "junit.xml", "index.html")
 KEEP = ("never", "failure", "always")
 CLUSTERS = ("kubeconfig", "embedded", "kind")
-PROFILES = ("core",)
 EMBEDDED_SAYS = "embedded lab, says nothing of any cluster"
 _SOURCES = ("mesh1_kubeconfig", "mesh2_kubeconfig", "federation_clusters")  # where these are empty, the lab is meant
 
@@ -90,7 +89,6 @@ OPTIONS = (
         "FEDERATION_SETTLE",
         metavar="SECONDS",
     ),
-    Option("--federation-profile", "profiles to run, by comma; core is always run", "core", metavar="NAMES"),
     Option("--federation-report", "directory for report, page and evidence", metavar="DIR"),
     Option("--ossm-version", "spec.version to install, v2.1 to v2.6; the operator's newest if absent", metavar="V"),
     Option("--istiods", "pods of istiod in each mesh, 1 to 5", "1", metavar="N"),
@@ -129,7 +127,6 @@ class Settings:
     sweep: bool
     kind_bootstrap: Path | None
     settle: float | None
-    profiles: tuple[str, ...]
     report: Path | None
     ossm_version: str | None
     istiods: int
@@ -191,7 +188,6 @@ def read_settings(values: Mapping[str, Any], given: Collection[str] = (), empty:
         sweep=bool(values.get("federation_sweep")),
         kind_bootstrap=found.bootstrap(clusters),
         settle=found.number("federation_settle", float, 0, 3600) if found.text("federation_settle") else None,
-        profiles=found.profiles(),
         report=found.report(),
         ossm_version=found.choice("ossm_version", KNOWN) or None,
         istiods=found.number("istiods", int, 1, 5),
@@ -270,12 +266,6 @@ class _Reader:
             self.refuse("split_weights", "must be two whole numbers that sum to 100, such as 50/50")
             return 50, 50
         return pair
-
-    def profiles(self) -> tuple[str, ...]:
-        asked = [part.strip() for part in self.text("federation_profile").split(",") if part.strip()]
-        for unknown in sorted(set(asked) - set(PROFILES)):
-            self.problems.append(f"--federation-profile: {unknown} is none of {', '.join(PROFILES)}")
-        return tuple(dict.fromkeys(["core", *asked]))
 
     def bootstrap(self, clusters: str) -> Path | None:
         value = self.text("kind_bootstrap")

@@ -11,7 +11,7 @@ import yaml
 
 from harness.report import report_files
 from harness.report.catalogue import TESTS, catalogue
-from harness.report.document import aggregate, digest, document
+from harness.report.document import aggregate, digest
 from harness.report.figures import COURSE, figures
 from harness.report.run_record import Requirement, Result, RunRecord, TestRecord
 from harness.report.service_graph import service_graph
@@ -56,8 +56,7 @@ def test_only_what_was_all_tested_and_holds_is_a_success(results, expected):
 def test_a_run_in_which_every_contract_holds_is_a_success():
     content = content_of(run_of())
     assert content["result"] == "success"
-    assert {profile["core"]["result"] for profile in content["profiles"]} == {"success"}
-    assert {profile["extended"]["result"] for profile in content["profiles"]} == {"unknown"}
+    assert {profile["result"] for profile in content["profiles"]} == {"success"}
 
 
 def test_a_run_without_tests_is_unknown_and_lists_every_contract():
@@ -67,11 +66,11 @@ def test_a_run_without_tests_is_unknown_and_lists_every_contract():
     assert len(content["requirements"]) == len(catalogue())
 
 
-def test_a_skipped_core_contract_is_told_with_its_reason_and_never_a_success():
+def test_a_skipped_contract_is_told_with_its_reason_and_never_a_success():
     content = content_of(run_of({"FED-004": SKIPPED}))
     profile = next(profile for profile in content["profiles"] if profile["name"] == "fed")
-    assert (content["result"], profile["core"]["result"]) == ("partial", "partial")
-    assert profile["core"]["skipped"] == [{"id": "FED-004", "reason": "why FED-004"}]
+    assert (content["result"], profile["result"]) == ("partial", "partial")
+    assert profile["skipped"] == [{"id": "FED-004", "reason": "why FED-004"}]
 
 
 def test_a_contract_fails_with_either_mesh():
@@ -132,7 +131,7 @@ def test_reports_keep_to_the_schema(full):
 )
 def test_the_schema_knows_what_is_no_success(result, statistics):
     content = content_of(run_of())
-    content["profiles"][0]["core"] |= {"result": result, "statistics": statistics}
+    content["profiles"][0] |= {"result": result, "statistics": statistics}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(content, SCHEMA, jsonschema.Draft202012Validator)
 
@@ -150,26 +149,13 @@ def test_the_catalogue_has_every_contract_of_the_suite():
     assert sorted(entry.id for entry in catalogue()) == sorted(written)
 
 
-def test_a_contract_names_its_promise_its_source_and_its_level(tmp_path):
+def test_a_contract_names_its_promise_how_it_is_checked_and_its_source(tmp_path):
     (tmp_path / "test_a.py").write_text(
-        '@pytest.mark.requirement("FED-020", "roots are CAs", source="RFC 5280", level="extended", checked="roots")\n'
-        "def test_a(): ...\n"
+        '@pytest.mark.requirement("FED-020", "roots are CAs", source="RFC 5280", checked="roots")\ndef test_a(): ...\n'
     )
     (found,) = catalogue(tmp_path)
-    assert found == Requirement("FED-020", "roots are CAs", "extended", "roots", "", "RFC 5280")
+    assert found == Requirement("FED-020", "roots are CAs", "roots", "", "RFC 5280")
     assert found.profile == "fed"
-
-
-def test_an_extended_contract_does_not_decide_the_result():
-    record = run_of()
-    record.tests["e"] = TestRecord("e", "FED-900", FAILED, "no")
-    content = document(record, [*catalogue(), Requirement("FED-900", "More", "extended")])
-    profile = next(profile for profile in content["profiles"] if profile["name"] == "fed")
-    assert (content["result"], profile["core"]["result"], profile["extended"]["result"]) == (
-        "success",
-        "success",
-        "failure",
-    )
 
 
 def test_nothing_secret_is_in_a_report():

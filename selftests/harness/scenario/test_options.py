@@ -159,7 +159,6 @@ def test_a_kubeconfig_without_current_context_needs_a_choice(tmp_path):
         ("federation_keep", "sometimes"),
         ("federation_clusters", "cloud"),
         ("federation_clusters", "kind"),
-        ("federation_profile", "core,wonders"),
         ("ossm_version", "v3.0"),
         ("split_weights", "60/60"),
         ("split_weights", "half"),
