@@ -5,6 +5,7 @@ pytest_plugins = [
     "fixtures.hooks.terminal",
     "fixtures.hooks.redaction",
     "fixtures.hooks.report",
+    "fixtures.hooks.unrun",
     "fixtures.hooks.preflight",
     "fixtures.hooks.run",
     "fixtures.run",

@@ -125,15 +125,17 @@ class Cluster:
             item.setdefault("kind", kind.kind)
         return items, answer["metadata"].get("resourceVersion", "")
 
-    def apply(self, obj: Object, force: bool = True, kind: Kind | None = None) -> Object:
+    def apply(self, obj: Object, force: bool = True, kind: Kind | None = None, told: Told = lambda _: None) -> Object:
         """Server-side apply under our field manager; what is the same already is not changed. Raises ClusterError.
 
-        `kind` is needed for a kind that harness/cluster/kinds.py does not name.
+        `kind` is needed for a kind that harness/cluster/kinds.py does not name; `told` hears of what stands in its way
+        while it is tried again.
         """
         kind, meta = kind or kind_of(obj), obj["metadata"]
         params = {"fieldManager": FIELD_MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
         path = kind.path(meta.get("namespace"), meta["name"])
-        return self._transport.request("PATCH", path, params, obj, "application/apply-patch+yaml", races=force)
+        content_type = "application/apply-patch+yaml"
+        return self._transport.request("PATCH", path, params, obj, content_type, races=force, told=told)
 
     def create(self, obj: Object, dry_run: bool = False) -> Object:
         """Raises Conflict where the object exists already; with `dry_run` it is only checked, by webhooks too."""

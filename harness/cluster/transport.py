@@ -27,6 +27,24 @@ from kubernetes.client import ApiClient, Configuration
 from harness.cluster import credentials
 from harness.cluster.clock import ServerClock
 from harness.cluster.credentials import Credentials
+from harness.cluster.errors import (
+    FAILED_WEBHOOK,
+    CertificateError,
+    CertificateNotInForce,
+    CertificateOfAnotherHost,
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    KubeconfigError,
+    NotFound,
+    QuotaExceeded,
+    ServerError,
+    Unauthorized,
+    Unreachable,
+    WebhookFailed,
+)
 from harness.run.redact import redacted_text
 from harness.run.waiting import Cancelled, Deadline, pause
 
@@ -40,52 +58,7 @@ GONE_SECONDS = 2.0  # time for a try once all patience was in vain: until there 
 _GONE_PATIENCE = 1.0
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 # Server-side apply answers 500 to an object that does not fit its schema; asking again would not help.
-_WRONG_OBJECT = b"failed to create typed patch object"
-
-
-class ClusterError(Exception):
-    """A cluster did not do what it was asked: mesh, what was asked, what it said, HTTP status (0: no answer).
-
-    retry_after: after how many seconds the server wants to be asked again; None where it does not say. lasting: asking
-    again soon would not help, or was in vain already.
-    """
-
-    remedy, lasting = "", False
-    retry_after: float | None = None
-
-    def __init__(self, mesh: str, what: str, detail: str, status: int = 0) -> None:
-        self.mesh, self.what, self.detail, self.status = mesh, what, detail, status
-        self.sentence = f"{what}: {detail}{'. ' + self.remedy if self.remedy else ''}"  # for who knows the mesh
-        super().__init__(f"{mesh}: {self.sentence}")
-
-
-class KubeconfigError(ClusterError):
-    remedy = "Give a kubeconfig file that `kubectl --kubeconfig FILE get ns` works with"
-
-
-class Unreachable(ClusterError):
-    remedy = "Check the server address in the kubeconfig, the network and HTTPS_PROXY / NO_PROXY"
-
-
-class CertificateError(Unreachable):
-    """The server's certificate is not believed; asking again does not change that."""
-
-    remedy = (
-        "Name the authority that signed it by `certificate-authority` or `certificate-authority-data` of this cluster "
-        "in the kubeconfig (`insecure-skip-tls-verify` believes anybody). Where a proxy on the way breaks TLS open, "
-        "the authority is the proxy's, or NO_PROXY has to name this server"
-    )
-
-
-class CertificateOfAnotherHost(CertificateError):
-    remedy = (
-        "Use a server address in the kubeconfig that the certificate is made out to, or name one of its names by "
-        "`tls-server-name`"
-    )
-
-
-class CertificateNotInForce(CertificateError):
-    remedy = "Renew the certificate of the API server, or set the clock of this machine (chrony) if that one is wrong"
+_WRONG_OBJECT = "failed to create typed patch object"
 
 
 # X509_V_ERR_* of OpenSSL; what is not here has to do with who signed the certificate.
@@ -95,35 +68,6 @@ _BY_VERIFY_CODE: dict[int, type[CertificateError]] = {
     62: CertificateOfAnotherHost,
     64: CertificateOfAnotherHost,
 }
-
-
-class Unauthorized(ClusterError):
-    remedy = "Log in again (`oc login`) or renew the token in the kubeconfig"
-
-
-class Forbidden(ClusterError):
-    lasting = True
-    remedy = "Ask an administrator for a Role with this permission, or use another user"
-
-
-class NotFound(ClusterError):
-    """There is no such object, or its kind is not served."""
-
-
-class Conflict(ClusterError):
-    """The object exists already or was changed meanwhile."""
-
-
-class Invalid(ClusterError):
-    """The API server or a webhook refused the object (400, 422)."""
-
-
-class Gone(ClusterError):
-    """A resource version is too old to go on from (410)."""
-
-
-class ServerError(ClusterError):
-    """The API server kept failing (5xx, 429) for as long as the request was repeated."""
 
 
 _CONNECTION = re.compile(r"^HTTPS?Connection(Pool)?\(host='[^']*', port=[^)]*\): ")
@@ -373,7 +317,7 @@ class Transport:
                 if deadline.passed or not again(error):
                     if not passes_by(error):
                         self.gone -= {"", about}
-                    elif deadline.passed and (gone or within is None):
+                    elif deadline.passed and (gone or within is None) and not isinstance(error, WebhookFailed):
                         self.gone |= {"", about}
                         error.lasting = True
                     raise
@@ -459,11 +403,21 @@ class Transport:
             detail, unserved = said.get("message", ""), unserved and not (said.get("details") or {}).get("name")
         except (ValueError, AttributeError):
             detail = raw[:300].decode(errors="replace").strip()
-        kind = Invalid if _WRONG_OBJECT in raw else _BY_STATUS.get(status, ServerError)
-        error = kind(self.mesh, what, f"{status} {detail}".strip(), status)
+        error = _class_of(status, detail)(self.mesh, what, f"{status} {detail}".strip(), status)
         error.lasting |= unserved
         error.retry_after = float(retry_after) if retry_after.isdigit() else None
         return error
+
+
+def _class_of(status: int, detail: str) -> type[ClusterError]:
+    """Which error an answer of 400 and more is, by its status and message."""
+    if _WRONG_OBJECT in detail:
+        return Invalid
+    if status == 403 and "exceeded quota" in detail:
+        return QuotaExceeded
+    if status >= 500 and FAILED_WEBHOOK.search(detail):
+        return WebhookFailed
+    return _BY_STATUS.get(status, ServerError)
 
 
 def resource_of(path: str) -> str:

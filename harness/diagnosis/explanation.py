@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.diagnosis import Diagnosis, State
+from harness.diagnosis.model import Look
 from harness.split.meter import Measurement
 from harness.split.sequential import Reason
 
@@ -25,11 +26,19 @@ class Explanation:
     """Grows with the failures of a run.
 
     walks: every walk along the whole chain, in order; causes: of these, and of failed measurements, what names a cause
-    that was not named before.
+    that was not named before; ended: a request ended the installation, which is the cause then: of meshes that are half
+    installed the chain says nothing.
     """
 
     walks: list[Finding] = field(default_factory=list)
     causes: list[Finding] = field(default_factory=list)
+    ended: bool = False
+
+    def end(self, after: str, side: str, message: str) -> None:
+        """Takes the message of a request that ended the installation in the mesh `side`, met by the test `after`."""
+        look = Look("installation", side, "what the installation asked for")
+        self.add_walk(after, Diagnosis((look.broken("installation-failed", message, detail=message),)))
+        self.ended = True
 
     def explains(self, measured: Measurement | None) -> bool:
         """Whether a failure needs no further walk. `measured`: the split that the failed test measured, if one.
@@ -73,6 +82,9 @@ class Explanation:
         if not self.walks:
             return []
         first = self.walks[0]
+        if self.ended:  # whose message is the error that pytest shows
+            said = f"cause: the installation failed, as {first.after} says above [{first.diagnosis.cause}]"
+            return [said, *first.diagnosis.summary[1:]]
         shown = [first, *(cause for cause in self.causes if cause is not first)]
         vain = self.walks[-1] if self.walks[-1] not in shown else None
         if len(shown) == 1 and vain is None:

@@ -26,13 +26,15 @@ LOG_FLUSH = 10.0
 class Bounds:
     """How long things may take before they count as broken; seconds, except `sync_age`.
 
-    control_plane: control plane Ready from nothing, image pulls included. member_roll: namespaces configured.
+    webhook: a webhook answers: the operator's listens some 20 s after its Deployment is Available, or later on a busy
+    node. control_plane: control plane Ready from nothing, image pulls included. member_roll: namespaces configured.
     address: a LoadBalancer or NodePort address. workloads: bookinfo available. connect: own watch connected once both
     peers are applied. sets: exported and imported sets as asked for. page: first page with stars.
     reconnect: a watch that was cut is back; programmed: a changed VirtualService is in every proxy of a busy mesh.
     sync_age: oldest last full sync of a healthy watch.
     """
 
+    webhook: float = 120
     control_plane: float = 600
     member_roll: float = 300
     address: float = 300

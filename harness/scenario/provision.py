@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,14 +14,14 @@ from harness.checks.peering import unconnected
 from harness.cluster import kinds
 from harness.cluster.cluster import Cluster, describe_objects
 from harness.cluster.kinds import Kind, kind_of
-from harness.cluster.transport import Conflict, NotFound, Object, Objects
+from harness.cluster.transport import ClusterError, Conflict, NotFound, Object, Objects, WebhookFailed
 from harness.product.mesh import MESH1, MESH2, OTHER, Federation, IngressAddress, Mesh, MeshNames, istiod_pods
 from harness.product.names import ROOT_CONFIG_MAP
 from harness.product.status import condition_true, exported_services, imported_services, is_current
 from harness.product.versions import bounds
 from harness.run.interrupts import undisturbed, until_one_fails
 from harness.run.progress import Progress
-from harness.run.waiting import Cancelled, WaitTimeout
+from harness.run.waiting import Cancelled, Deadline, WaitTimeout
 from harness.scenario import manifests
 from harness.scenario.adopt import mesh_of
 from harness.scenario.entry import NO_WAY_IN, ingress_address, node_port_address, wait_for_name
@@ -41,8 +42,9 @@ class Provisioner:
 
     clusters: by mesh name; version: `spec.version` to ask for, None for the operator's newest; run_id: label of
     everything created; patience: as of Mesh; istiods: pods of istiod in each mesh; balancers: meshes in whose clusters
-    LoadBalancers may get addresses. `unsettled` says afterwards what the federation had not reached within its bounds:
-    that is for the tests to judge, not for provisioning. `stopped` is set as soon as nothing more is to be applied.
+    LoadBalancers may get addresses. `unsettled` says afterwards what the federation had not reached within its bounds
+    in the last run: that is for the tests to judge, not for provisioning. `stopped` is set as soon as nothing more is
+    to be applied.
     """
 
     clusters: Mapping[str, Cluster]
@@ -58,6 +60,7 @@ class Provisioner:
     def run(self) -> Federation:
         """Raises ProvisionError, at the first failure, with all that failed until then; nothing is applied after it."""
         self.stopped.clear()
+        self.unsettled.clear()
         one_cluster = self.clusters["mesh1"].uid() == self.clusters["mesh2"].uid()
         with ThreadPoolExecutor(2 * len(_STEPS), thread_name_prefix="provision") as pool:
             tasks: dict[tuple[str, str], Future[Any]] = {}
@@ -147,14 +150,39 @@ class _Run:
     def _apply_when_served(self, obj: Object) -> None:
         # The operator brings the federation and Istio kinds with the first control plane.
         try:
-            self.cluster.apply(obj)
+            self._apply_past_webhooks(obj)
         except NotFound:
             kind = kind_of(obj)
             if self.cluster.served(kind):
                 raise
             with self.provisioner.progress.waiting(self.names.name, f"{kind.api_version} {kind} to be served"):
                 self.cluster.wait_served(kind, self.bounds.control_plane)
-            self.cluster.apply(obj)
+            self._apply_past_webhooks(obj)
+
+    def _apply_past_webhooks(self, obj: Object) -> None:
+        """Applies one object; a webhook that does not listen yet, as the operator's after its start, is waited for."""
+        meta, deadline = obj["metadata"], Deadline(self.bounds.webhook)
+        where = f"{obj['kind']} {meta.get('namespace', '')}/{meta['name']}"
+        with contextlib.ExitStack() as stack:
+            waits: dict[str, Callable[[str], None]] = {}
+
+            def told(error: ClusterError | None) -> None:
+                if isinstance(error, WebhookFailed):
+                    what = f"webhook {error.webhook} to answer, which is asked about {where}"
+                    if what not in waits:
+                        waits[what] = stack.enter_context(self.provisioner.progress.waiting(self.names.name, what))
+                    waits[what](error.detail)
+
+            while True:
+                try:
+                    self.cluster.apply(obj, told=told)
+                    return
+                except WebhookFailed as error:
+                    told(error)
+                    if deadline.passed:
+                        waited = f"waited {deadline.waited:.0f} s for webhook {error.webhook} to accept {where}"
+                        what = f"{waited}; last seen"
+                        raise WebhookFailed(self.names.name, what, error.detail, error.status) from error
 
     def install(self) -> None:
         """Namespaces and control plane."""

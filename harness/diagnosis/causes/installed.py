@@ -17,6 +17,10 @@ CAUSES: dict[str, Cause] = {
         "The API server of {mesh} fails some requests: {detail}.",
         "Look at the API server and its webhooks: overload, a restart, or a broken load balancer before it.",
     ),
+    "installation-failed": Cause(
+        "The installation of {mesh} ended, and nothing was applied after it: {detail}.",
+        "Put right what the message names, and run again.",
+    ),
     "crds-missing": Cause(
         "{mesh} does not serve {kind}: there is no OpenShift Service Mesh 2.1 to 2.6 with a control plane.",
         "Install the operator and create a ServiceMeshControlPlane; OSSM 3 has no federation resources.",

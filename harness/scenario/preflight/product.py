@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import CLUSTER_VERSION, CONTROL_PLANE, DEPLOYMENT, ENDPOINTS, FEDERATION_KINDS, WEBHOOK_KINDS
-from harness.cluster.transport import Forbidden, Invalid, NotFound, Object
+from harness.cluster.transport import Forbidden, Invalid, NotFound, Object, WebhookFailed
 from harness.product.mesh import MeshNames
 from harness.product.versions import KNOWN, is_before_federation, refused_istiods, supported_versions
 from harness.scenario.preflight.findings import Finding
@@ -140,7 +140,14 @@ def _asked_version(cluster: Cluster, names: MeshNames, version: str, release: st
     if accepted and version not in accepted:
         text = f"--ossm-version {version}: operator {release} installs only {', '.join(accepted)}"
         yield Finding(names.name, text, True)
-    elif refusal := _refused_version(cluster, names, version):
+        return
+    try:
+        refusal = _refused_version(cluster, names, version)
+    except WebhookFailed as error:
+        text = f"webhook {error.webhook} does not answer yet, so nobody says whether the operator installs {version}"
+        yield Finding(names.name, f"{text}. The run waits for it; last seen: {error.detail}", note=True)
+        return
+    if refusal:
         yield Finding(names.name, f"--ossm-version {version}: the operator refuses it: {refusal}", True)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from harness.cluster import transport
 from harness.cluster.cluster import Cluster
+from harness.cluster.errors import QuotaExceeded, WebhookFailed
 from harness.cluster.kinds import CONFIG_MAP, PEER, POD
 from harness.cluster.transport import (
     ClusterError,
@@ -65,6 +66,34 @@ def test_an_apply_is_repeated_since_it_may_be(scripted):
     cluster, api = scripted(Reply(500, {"message": "failed calling webhook"}), FOUND)
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "n"}})
     assert [method for method, _, _ in api.requests] == ["PATCH", "PATCH"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "advice"),
+    [
+        (Reply(403, {"message": 'services "x" is forbidden: exceeded quota: few'}), QuotaExceeded, "ResourceQuota"),
+        (Reply(403, {"message": 'services "x" is forbidden: User "u" cannot'}), Forbidden, "a Role with this"),
+        (
+            Reply(500, {"message": 'failed calling webhook "smcp.x.io": connection refused'}),
+            WebhookFailed,
+            "they listen",
+        ),
+    ],
+    ids=["quota", "no Role", "webhook"],
+)
+def test_what_refuses_a_write_is_told_apart_by_its_remedy(scripted, reply, error, advice):
+    cluster, _ = scripted(reply, reply, patience=0.0)
+    with pytest.raises(error, match=advice) as raised:
+        cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x", "namespace": "n"}})
+    assert type(raised.value) is error
+
+
+def test_a_webhook_that_fails_is_no_sign_that_the_api_server_is_gone(scripted):
+    refused = Reply(500, {"message": 'failed calling webhook "smcp.x.io": connection refused'})
+    cluster, _ = scripted(refused, refused, patience=0.0)
+    with pytest.raises(WebhookFailed) as raised:
+        cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "n"}})
+    assert (raised.value.webhook, raised.value.lasting) == ("smcp.x.io", False)
 
 
 @pytest.mark.parametrize(("trouble", "error"), [(Reply(503), ServerError), (Reply(0), Unreachable)])

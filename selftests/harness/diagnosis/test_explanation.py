@@ -53,6 +53,20 @@ def test_the_cause_of_a_split_that_is_off_may_stand_behind_another(behind, off):
     assert causes == ["namespace-not-member]", "weights-differ]"]
 
 
+def test_a_request_that_ended_the_installation_is_the_cause_and_its_message_is_not_told_again():
+    found = Explanation()
+    found.end("INSTALL-001[mesh1]", "mesh2", "mesh2: PATCH https://api/x: 403 no")
+    assert found.explains(None), "nothing is walked"
+    assert found.summary[:2] == [
+        "cause: the installation failed, as INSTALL-001[mesh1] says above [installation-failed]",
+        "side: mesh2",
+    ]
+    plain = found.to_dict()
+    assert plain
+    assert (plain["cause"], plain["after"]) == ("installation-failed", "INSTALL-001[mesh1]")
+    assert "mesh2: PATCH https://api/x: 403 no" in plain["sentence"]
+
+
 def test_a_cause_behind_another_is_in_the_report_beside_it(behind):
     plain = behind.to_dict()
     assert plain

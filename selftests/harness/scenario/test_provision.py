@@ -16,7 +16,7 @@ from harness.product.mesh import MESH1, MESH2
 from harness.product.status import condition_true, is_current
 from harness.product.versions import bounds
 from harness.run.progress import Progress
-from harness.scenario import entry, manifests
+from harness.scenario import entry, manifests, provision
 from harness.scenario.entry import ingress_address
 from harness.scenario.provision import Provisioner, _Run
 from harness.scenario.snapshot import changes
@@ -110,6 +110,22 @@ def test_what_does_not_settle_is_given_up_and_not_called_complete(tmp_path):
     watches, sets = provisioner.unsettled
     assert watches.endswith("last seen: ServiceMeshPeer mesh1-system/mesh2 does not exist")
     assert sets.endswith("last seen: mongodb is missing; ratings is missing")
+
+
+def test_what_did_not_settle_is_noted_of_the_last_run_only(tmp_path, monkeypatch):
+    nothing = Reply(body={"metadata": {"resourceVersion": "1", "uid": "one"}, "items": []})
+    monkeypatch.setattr(provision, "_STEPS", ("settle",))
+    monkeypatch.setattr(_Run, "result_of", lambda *_: None)
+    monkeypatch.setattr(_Run, "mesh", lambda _: None)
+    with ScriptedApi(nothing).running(tmp_path / "kubeconfig") as file:
+        cluster = Cluster("mesh1", file)
+        clusters = {"mesh1": cluster, "mesh2": cluster}
+        provisioner = Provisioner(clusters, "run", Progress(io.StringIO(), live=False), patience=0.0)
+        provisioner.run()
+        first = list(provisioner.unsettled)
+        provisioner.run()
+        cluster.close()
+    assert len(first) == len(provisioner.unsettled) == 4
 
 
 def test_a_name_that_does_not_resolve_yet_is_waited_for_and_the_reason_is_told(monkeypatch):
