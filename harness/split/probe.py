@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,8 @@ from harness.cluster.proxies import proxy_for
 _UNAVAILABLE = b"unavailable"
 _STARS = (b"glyphicon-star", b"stars")
 _LONGEST_ANSWER = 4 << 20
+_WITHOUT_BODY = (204, 304)
+_CONNECT_SECONDS = 3.0  # of one address, while its name has others
 
 
 class Page(StrEnum):
@@ -113,7 +115,7 @@ class ProbeClient:
         timeout: float = 15.0,
     ) -> None:
         self._way = Way.to(url)
-        self._address = self._way.host
+        self._addresses = [self._way.host]
         self.run, self.limit, self.concurrency, self.timeout = run, limit, concurrency, timeout
         self._deliver = deliver
         self._stopping = threading.Event()
@@ -178,7 +180,7 @@ class ProbeClient:
         with contextlib.suppress(OSError):
             where = self._way.host, self._way.port
             found = await asyncio.get_running_loop().getaddrinfo(*where, type=socket.SOCK_STREAM)
-            self._address = str(found[0][4][0])
+            self._addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found)) or self._addresses
         async with asyncio.TaskGroup() as group:
             for worker in range(self.concurrency):
                 group.create_task(self._work(worker))
@@ -208,14 +210,12 @@ class ProbeClient:
         sent_at, begin = time.time(), time.monotonic()
         try:
             async with asyncio.timeout(self.timeout):
-                tls: dict[str, Any] = {"ssl": True, "server_hostname": self._way.host} if self._way.tls else {}
-                where = self._address, self._way.port
-                reader, writer = await asyncio.open_connection(*where, limit=_LONGEST_ANSWER, **tls)
+                reader, writer = await self._connected()
                 try:
                     connected = True
                     sent_at = time.time()
                     writer.write(request)
-                    status, body = parse_answer(await reader.read(-1))
+                    status, body = await read_answer(reader)
                     page = look_at(status, body)
                 finally:
                     writer.close()
@@ -226,32 +226,65 @@ class ProbeClient:
         duration = time.monotonic() - begin
         return Probe(index, worker, agent, request_id, sent_at, duration, status, page, connected, error)
 
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the first address that takes one, which is the first to be tried by later probes.
 
-def parse_answer(raw: bytes) -> tuple[int, bytes]:
-    """(status, body) of one whole HTTP/1.1 answer; raises ValueError when it is cut off or none at all."""
-    head, separator, body = raw.partition(b"\r\n\r\n")
-    if not separator:
-        raise ValueError("the connection was closed without an answer" if not raw else "the answer was cut off")
-    first, *lines = head.decode("latin-1").split("\r\n")
+        Raises OSError with the last one's refusal.
+        """
+        tls: dict[str, Any] = {"ssl": True, "server_hostname": self._way.host} if self._way.tls else {}
+        *others, last = self._addresses
+        for address in others:
+            with contextlib.suppress(OSError):  # TimeoutError is one
+                async with asyncio.timeout(_CONNECT_SECONDS):
+                    found = await asyncio.open_connection(address, self._way.port, limit=_LONGEST_ANSWER, **tls)
+                self._prefer(address)
+                return found
+        found = await asyncio.open_connection(last, self._way.port, limit=_LONGEST_ANSWER, **tls)
+        self._prefer(last)
+        return found
+
+    def _prefer(self, address: str) -> None:
+        self._addresses = [address, *(other for other in self._addresses if other != address)]
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """(status, body) of one HTTP/1.1 answer, as soon as it is whole: its end is not that of the connection.
+
+    Raises ValueError when it is cut off or none at all.
+    """
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").removesuffix("\r\n\r\n")
+    except asyncio.IncompleteReadError as error:
+        cut = "the answer was cut off" if error.partial else "the connection was closed without an answer"
+        raise ValueError(cut) from None
+    except asyncio.LimitOverrunError:
+        raise ValueError("not an HTTP answer: its head has no end") from None
+    first, *lines = head.split("\r\n")
     words = first.split(" ", 2)
     if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
         raise ValueError(f"not an HTTP answer: {first[:80]}")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    try:
+        return int(words[1]), await _body(reader, int(words[1]), headers)
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        raise ValueError("the answer was cut off") from None
+
+
+async def _body(reader: asyncio.StreamReader, status: int, headers: Mapping[str, str]) -> bytes:
+    if status in _WITHOUT_BODY:
+        return b""
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        body = _join_chunks(body)
-    elif "content-length" in headers and len(body) < int(headers["content-length"]):
-        raise ValueError("the answer was cut off")
-    return int(words[1]), body
+        return await _chunks(reader)
+    if "content-length" in headers:
+        return await reader.readexactly(int(headers["content-length"]))
+    return await reader.read(-1)
 
 
-def _join_chunks(raw: bytes) -> bytes:
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
     chunks: list[bytes] = []
-    while True:
-        size, separator, rest = raw.partition(b"\r\n")
-        length = int(size.split(b";")[0], 16) if separator else -1
-        if length == 0:
-            return b"".join(chunks)
-        if length < 0 or len(rest) < length + 2:
-            raise ValueError("the answer was cut off")
-        chunks.append(rest[:length])
-        raw = rest[length + 2 :]
+    while length := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+        chunks.append(await reader.readexactly(length))
+        await reader.readexactly(2)
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass  # trailers
+    return b"".join(chunks)

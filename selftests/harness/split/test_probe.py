@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from harness.cluster import proxies
-from harness.split.probe import Page, Probe, ProbeClient, look_at, parse_answer
+from harness.split import probe as probe_module
+from harness.split.probe import Page, Probe, ProbeClient, look_at
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstars"
@@ -194,9 +196,62 @@ def test_the_page_is_read_as_a_reader_would(status, body, page):
     assert look_at(status, body) is page
 
 
-def test_chunks_are_joined():
-    raw = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3;x=1\r\nsta\r\n2\r\nrs\r\n0\r\n\r\n"
-    assert parse_answer(raw) == (200, b"stars")
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3;x=1\r\nsta\r\n2\r\nrs\r\n0\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "page"),
+    [
+        (OK, Page.STARS),
+        (CHUNKED + b"\r\n", Page.STARS),
+        (CHUNKED + b"x-trailer: 1\r\n\r\n", Page.STARS),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", Page.NONE),
+    ],
+    ids=["Content-Length", "chunks", "chunks with trailers", "no content"],
+)
+def test_an_answer_ends_where_it_ends_and_not_with_the_connection(raw, page):
+    async def staying(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        await reader.read(-1)  # until the other side closes
+        writer.close()
+
+    with serving(staying) as url:
+        (probe,) = probed(url, timeout=10)
+    assert (probe.error, probe.page) == ("", page)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "takes no connection"])
+def test_every_address_of_a_name_is_tried(monkeypatch, silent):
+    """As of a load balancer with an address in each zone, one of which is down."""
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(serving(answering(OK)))
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        if silent:
+            monkeypatch.setattr(probe_module, "_CONNECT_SECONDS", 1.0)
+            full = stack.enter_context(socket.socket())
+            full.bind(("127.0.0.2", port))
+            full.listen(0)
+            for _ in range(2):  # whoever comes after them gets no answer
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.2", port))
+
+        def addresses(host, *_, **__):
+            found = ("127.0.0.2", "127.0.0.1") if host == "balancer.localhost" else (host,)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+        async def connect(address, *arguments, **more):
+            tried.append(address)
+            return await open_connection(address, *arguments, **more)
+
+        tried: list[str] = []
+        open_connection = asyncio.open_connection
+        monkeypatch.setattr(asyncio, "open_connection", connect)
+        monkeypatch.setattr(socket, "getaddrinfo", addresses)
+        first, second = probed(f"http://balancer.localhost:{port}/productpage", 2, concurrency=1)
+    assert (first.page, second.page) == (Page.STARS, Page.STARS), first.error
+    assert tried == ["127.0.0.2", "127.0.0.1", "127.0.0.1"], "the address that answered is tried first from then on"
 
 
 def test_only_http_urls_can_be_probed():
