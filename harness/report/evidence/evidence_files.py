@@ -140,7 +140,12 @@ class Store:
     def _put(self, file: str, data: bytes) -> None:
         path = self.directory / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        try:
+            path.write_bytes(data)
+        except OSError:
+            with contextlib.suppress(OSError):
+                path.unlink()  # a part of it would be taken for all
+            raise
 
     def miss(self, sentence: str) -> None:
         """Says what could not be read."""

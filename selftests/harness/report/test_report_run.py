@@ -72,7 +72,9 @@ meter.Judge = Judge
 
 
 class Run:
-    """A run of a file of tests with this suite's options and hooks."""
+    """A run of a file of tests with this suite's options and hooks; prefix: what its command begins with."""
+
+    prefix: tuple[str, ...] = ()
 
     def __init__(self, directory: Path, tests: str, *arguments: str, pythonpath: Path = ROOT) -> None:
         self.report = directory / "report"
@@ -82,7 +84,7 @@ class Run:
         command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
         command += [f"--rootdir={ROOT}", str(directory / "test_given.py"), "--federation-report", str(self.report)]
         self.done = subprocess.run(
-            [*command, *arguments], cwd=ROOT, env=clean, capture_output=True, text=True, check=False
+            [*self.prefix, *command, *arguments], cwd=ROOT, env=clean, capture_output=True, text=True, check=False
         )
 
     @property
