@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from harness.cluster.addresses import netloc
 from harness.cluster.transport import ClusterError
@@ -32,31 +33,30 @@ def addresses(facts: Facts, mesh: MeshFacts) -> Link:
     look = Look("addresses", mesh.names.name, f"ServiceMeshPeer {peer} against Service {other.names.ingress_gateway}")
     hosts, ports = configured(mesh)
     entrances = facts.entrances(other)
-    expected = ", ".join(dict.fromkeys(entrance.host for entrance in entrances)) or "no address yet"
-    if not hosts:
-        return look.broken("address-missing", "spec.remote.addresses is empty", expected=expected)
     if not entrances:
         gateway = other.names.ingress_gateway
-        return look.broken("address-pending", expected, side=other.names.name, gateway=gateway)
+        return look.broken("address-pending", "no address yet", side=other.names.name, gateway=gateway)
+    known = ", ".join(dict.fromkeys(entrance.host for entrance in entrances))
+    right: dict[str, Any] = {"expected": entrances[0], "remote": entrances[0].remote}
+    if not hosts:
+        return look.broken("address-missing", "spec.remote.addresses is empty", **right)
     for host in hosts:
         if not _ways(host, entrances):
             try:
                 resolve(host)
             except OSError as error:
                 if facts.one_cluster():
-                    return look.unknown(f"{host} may mean something inside the cluster; known: {expected}")
+                    return look.unknown(f"{host} may mean something inside the cluster; known: {known}")
                 if connected(mesh):  # by what istiod's cluster makes of the name, or makes of it elsewhere
                     return look.unknown(f"{host} does not resolve here, yet {mesh.names.name} is connected: {error}")
-                values = {"address": host, "expected": expected}
-                return look.broken("address-unresolvable", f"{host}: {error}", **values)
+                return look.broken("address-unresolvable", f"{host}: {error}", address=host, **right)
             if trouble := _trouble(other, host, ports[DISCOVERY_PORT], DISCOVERY_PORT):
                 if connected(mesh):
                     detail = f"does not answer here, yet {mesh.names.name} is connected"
                     return look.unknown(f"{host} is not known as {peer}'s, {detail}")
                 where = netloc(host, ports[DISCOVERY_PORT])
-                values = {"address": where, "expected": expected, "detail": trouble}
-                return look.broken("address-unreachable", f"{where}: {trouble}", **values)
-    return look.ok(f"{', '.join(hosts)}; {peer}'s federation ingress has {expected}")
+                return look.broken("address-unreachable", f"{where}: {trouble}", address=where, detail=trouble, **right)
+    return look.ok(f"{', '.join(hosts)}; {peer}'s federation ingress has {known}")
 
 
 def port(facts: Facts, mesh: MeshFacts, number: int) -> Link:
@@ -75,7 +75,7 @@ def port(facts: Facts, mesh: MeshFacts, number: int) -> Link:
         return look.ok(f"{asked}, where the gateway answers")
     seen = f"{asked}, {mesh.names.peer}'s gateway has {', '.join(map(str, right))}"
     cause = {DISCOVERY_PORT: "wrong-discovery-port", SERVICE_PORT: "wrong-service-port"}[number]
-    return look.broken(cause, seen, port=asked, expected=right[0], system=mesh.system, name=mesh.names.peer)
+    return look.broken(cause, seen, port=asked, expected=right[0])
 
 
 def connector(facts: Facts, mesh: MeshFacts, number: int) -> Callable[[], socket.socket]:

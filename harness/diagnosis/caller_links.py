@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from harness.cluster import kinds
 from harness.cluster.transport import Object, Objects
+from harness.diagnosis.commands import of_scenario
 from harness.diagnosis.mesh_facts import MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.request_path import PathLook
-from harness.diagnosis.unready_pods import why_not_ready
+from harness.diagnosis.unready_pods import backend_down
 from harness.product.envoy import ClusterName, route_weights
 from harness.product.names import CLUSTER_DOMAIN, SERVICE_PORT, has_sidecar, imports_domain
 
@@ -25,8 +27,7 @@ def client(mesh: MeshFacts, path: PathLook) -> Link:
     look = Look("client sidecar", mesh.names.name, "reviews v3: containers, clusters and endpoints of its proxy")
     pods = mesh.app_pods("reviews", "v3")
     if not pods:
-        why = why_not_ready(mesh, mesh.app, {"app": "reviews", "version": "v3"})
-        return look.broken("backend-down", f"no pod of reviews v3 runs: {why}", service="reviews v3", detail=why)
+        return backend_down(look, path.facts, mesh, {"app": "reviews", "version": "v3"}, "reviews v3")
     for pod in pods:
         if not has_sidecar(pod):
             return no_sidecar(look, pod)
@@ -54,7 +55,12 @@ def no_sidecar(look: Look, pod: Object) -> Link:
     name = pod["metadata"]["name"]
     asked = (pod["metadata"].get("annotations") or {}).get("sidecar.istio.io/inject")
     detail = f"its annotation sidecar.istio.io/inject is {asked!r}" if asked != "true" else "it is older than the mesh"
-    return look.broken("sidecar-missing", f"{name} has no istio-proxy", pod=name, detail=detail)
+    owner = next(iter(pod["metadata"].get("ownerReferences") or []), {"name": name})
+    deployment = owner["name"].rpartition("-")[
+        0
+    ]  # of its ReplicaSet, which has the hash of the pod template at its end
+    seen = f"{name} has no istio-proxy"
+    return look.broken("sidecar-missing", seen, pod=name, detail=detail, deployment=deployment)
 
 
 def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None, dependent: str) -> Link:
@@ -65,9 +71,10 @@ def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None, de
     """
     name = mesh.names.name
     look = Look("split routes", name, f"VirtualService {mesh.app}/{SPLIT}, the route of reviews v3's sidecar")
+    right = partial(_wanted_split, mesh, asked)
     found = mesh.find(kinds.VIRTUAL_SERVICE, SPLIT, mesh.app)
     if found is None:
-        return look.broken("split-missing", "there is none", name=SPLIT, namespace=mesh.app)
+        return look.broken("split-missing", "there is none", name=SPLIT, object=right())
     if unheard := _unheard(look, mesh, found, "ratings"):
         return unheard
     routes = found["spec"].get("http") or []
@@ -75,7 +82,7 @@ def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None, de
     hosts = {imported("ratings", mesh): mesh.names.peer, local("ratings", mesh): name}
     for entry in destinations:
         host, subset = entry["destination"]["host"], entry["destination"].get("subset")
-        values = {"name": SPLIT, "share": f"{entry.get('weight', 100)} %", "host": host}
+        values = {"name": SPLIT, "share": f"{entry.get('weight', 100)} %", "host": host, "owner": "", "object": right()}
         if _full(host, mesh) not in hosts:
             return look.broken("unknown-host", host, expected=imported("ratings", mesh), **values)
         if subset and subset not in _subsets(mesh, host):
@@ -84,25 +91,35 @@ def split(mesh: MeshFacts, path: PathLook, asked: Mapping[str, float] | None, de
     shown = {hosts[host]: share for host, share in weights.items()}
     if len(routes) > 1 or any("match" in route for route in routes):
         seen = f"{len(routes)} routes, some of which only some requests match"
-        return look.broken("not-independent", seen, name=SPLIT, detail=seen)
+        return look.broken("not-independent", seen, name=SPLIT, detail=seen, object=right())
     if asked and not _same(shown, _shares(asked)):
         seen = f"{_text(shown)} instead of {_text(_shares(asked))}"
-        return look.broken("weights-differ", seen, name=SPLIT, detail=seen)
+        return look.broken("weights-differ", seen, name=SPLIT, detail=seen, object=right())
     pod = path.reviews_pod()["metadata"]["name"]
     routed = _shares(_by_host(route_weights(path.routes(), _AUTHORITY) or {}))
     if not _same(routed, weights):
         values = {"pod": pod, "name": SPLIT, "expected": _text(weights)}
         return look.broken("route-not-programmed", _text(routed), seen=_text(routed), **values)
     if dependent:
-        return look.broken("not-independent", dependent, name=SPLIT, detail=dependent)
+        return look.broken("not-independent", dependent, name=SPLIT, detail=dependent, object=right())
     return look.ok(_text(shown))
+
+
+def _wanted_split(mesh: MeshFacts, asked: Mapping[str, float] | None) -> Object:
+    """ratings-split of the scenario, with the asked weights where there are any."""
+    shares = {name: round(share) for name, share in asked.items()} if asked else {}
+    found: Object = of_scenario(mesh.names, kinds.VIRTUAL_SERVICE.kind, SPLIT) or {}
+    for entry in found["spec"]["http"][0]["route"] if shares else ():
+        at_home = entry["destination"]["host"] == local("ratings", mesh)
+        entry["weight"] = shares[mesh.names.name if at_home else mesh.names.peer]
+    return found
 
 
 def mongodb(mesh: MeshFacts) -> Link:
     """mongodb's name exists, and leads to the imported mongodb."""
     look = Look("mongodb route", mesh.names.name, f"Service {mesh.app}/mongodb, VirtualService {mesh.app}/{MONGODB}")
     expected = imported("mongodb", mesh)
-    values = {"name": MONGODB, "namespace": mesh.app, "expected": expected}
+    values = {"name": MONGODB, "expected": expected}
     if mesh.find(kinds.SERVICE, "mongodb", mesh.app) is None:
         return look.broken("mongodb-service-missing", "there is no Service", **values)
     found = mesh.find(kinds.VIRTUAL_SERVICE, MONGODB, mesh.app)
@@ -124,8 +141,8 @@ def reviews(mesh: MeshFacts) -> Link:
         named = mesh.find(kinds.VIRTUAL_SERVICE, REVIEWS, mesh.app)
         if named and (unheard := _unheard(look, mesh, named, "reviews")):
             return unheard
-        values = {"name": REVIEWS, "namespace": mesh.app, "host": local("reviews", mesh)}
-        return look.broken("reviews-route-missing", "there is no VirtualService for it", **values)
+        seen = "there is no VirtualService for it"
+        return look.broken("reviews-route-missing", seen, name=REVIEWS, host=local("reviews", mesh))
     name, routes = owners[0]["metadata"]["name"], owners[0]["spec"].get("http") or []
     entries = [entry for route in routes for entry in route.get("route") or []]
     destinations = [entry["destination"] for entry in entries if entry.get("weight") != 0]
@@ -134,7 +151,7 @@ def reviews(mesh: MeshFacts) -> Link:
         seen = ", ".join(f"{to['host']} {to.get('subset') or '(no subset)'}" for to in strays) or "nowhere"
         return look.broken("reviews-not-pinned", f"{name} leads to {seen}", name=name, seen=seen)
     if _PINNED not in _subsets(mesh, "reviews"):
-        values = {"name": name, "share": "100 %", "host": "reviews", "subset": _PINNED}
+        values = {"name": name, "share": "100 %", "host": "reviews", "owner": "reviews", "subset": _PINNED}
         return look.broken("unknown-subset", f"reviews subset {_PINNED}", **values)
     return look.ok(f"{name} leads to {_PINNED} only")
 
@@ -146,17 +163,17 @@ def _pinned(mesh: MeshFacts) -> set[tuple[str, str]]:
 def _unheard(look: Look, mesh: MeshFacts, found: Object, service: str) -> Link | None:
     """The link where a VirtualService is there, but says nothing to sidecars about calls of a service; else None."""
     name, host, asked = found["metadata"]["name"], local(service, mesh), found["spec"].get("hosts") or []
-    values = {"name": name, "namespace": mesh.app}
     if host not in {_full(each, mesh) for each in asked}:
         seen = ", ".join(asked) or "no host"
         return look.broken(
-            "route-for-another-host", f"it is for {seen}, not for {host}", seen=seen, expected=host, **values
+            "route-for-another-host", f"it is for {seen}, not for {host}", seen=seen, expected=host, name=name
         )
     if detail := _hidden(mesh, found):
-        return look.broken("route-not-for-sidecars", detail, detail=detail, **values)
+        return look.broken("route-not-for-sidecars", detail, detail=detail, name=name)
     if (first := _owners(mesh, host)[0]) is not found:
-        other = f"{mesh.app}/{first['metadata']['name']}"
-        return look.broken("host-owned-by-another", f"{other} precedes it", other=other, host=host, **values)
+        owner = first["metadata"]["name"]
+        seen, values = f"{mesh.app}/{owner} precedes it", {"other": f"{mesh.app}/{owner}", "owner": owner}
+        return look.broken("host-owned-by-another", seen, host=host, name=name, **values)
     return None
 
 

@@ -49,7 +49,7 @@ def _strayed(look: Look, mesh: MeshFacts, pods: Sequence[Object], seen: str, exp
     if mongodb_route(mesh).state is State.OK and pods:
         pod = pods[0]["metadata"]["name"]
         return look.broken("route-not-programmed", seen, pod=pod, seen=seen, **values)
-    return look.broken("mongodb-route-missing", seen, namespace=mesh.app, **values)
+    return look.broken("mongodb-route-missing", seen, **values)
 
 
 def served(facts: Facts, path: PathLook) -> Link:
@@ -67,7 +67,7 @@ def served(facts: Facts, path: PathLook) -> Link:
         here, unread = [], f"; the log of mongodb's sidecar could not be read: {type(error).__name__}"
     if count := _silent(facts, path, here):
         seen = f"{count} connections took a question and sent no answer"
-        return look.broken("backend-silent", seen, service="mongodb", detail=seen)
+        return look.broken("backend-silent", seen, service="mongodb", selector="app=mongodb", detail=seen)
     asked = path.mongodb_calls(facts.mesh2)
     lost = [line for line in asked if without_answer(line)]
     if lost:
@@ -79,7 +79,7 @@ def served(facts: Facts, path: PathLook) -> Link:
 def _stopped(look: Look, facts: Facts, stop: Stop, count: int) -> Link:
     mesh, seen = facts.mesh1, f"{stop.count} of {count} connections"
     if stop.cause != "denied-by-policy":
-        values = {"service": "mongodb", "address": stop.about, "detail": stop.detail}
+        values = {"service": "mongodb", "selector": "app=mongodb", "address": stop.about, "detail": stop.detail}
         return look.broken(stop.cause, f"{seen}: {stop.detail}", proxy="The sidecar of mongodb", **values)
     gateways = {pod["status"].get("podIP") for pod in mesh.gateway_pods(mesh.gateway("ingress"))}
     foreign = stop.about in gateways

@@ -119,6 +119,5 @@ def _plain(found: Finding) -> dict[str, Any]:
 
 
 def _cause(found: Finding) -> dict[str, Any]:
-    return {
-        key: value for key, value in _plain(found).items() if key in ("after", "cause", "side", "sentence", "remedy")
-    }
+    keys = ("after", "cause", "side", "sentence", "remedy", "commands")
+    return {key: value for key, value in _plain(found).items() if key in keys}

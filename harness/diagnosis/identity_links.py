@@ -18,10 +18,10 @@ def client_id(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
     seen, (real, unread) = _admitted(mesh), _egress_identity(facts.other(mesh), path)
     source = unread or "by the certificate it holds"
     if not seen:
-        return look.broken("client-id-missing", f"none; the gateway is {real} ({source})", expected=real, **_here(mesh))
+        return look.broken("client-id-missing", f"none; the gateway is {real} ({source})", expected=real)
     if seen != real:
         shown = f"{seen}; the gateway is {real} ({source})"
-        return look.broken("wrong-client-id", shown, seen=seen, expected=real, detail=source, **_here(mesh))
+        return look.broken("wrong-client-id", shown, seen=seen, expected=real, detail=source)
     return look.unknown(f"{seen} ({source})") if unread else look.ok(f"{seen} ({source})")
 
 
@@ -45,10 +45,6 @@ def _egress_identity(mesh: MeshFacts, path: PathLook) -> tuple[str, str]:
     return computed, unread
 
 
-def _here(mesh: MeshFacts) -> dict[str, str]:
-    return {"system": mesh.system, "peer": mesh.names.peer, "restart": mesh.restart()}
-
-
 def announced(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
     """What a mesh answers to discovery names no gateway that is not its own federation ingress."""
     look = Look("announced gateways", mesh.names.name, f"networkGatewayEndpoints of its answer to {mesh.names.peer}")
@@ -61,12 +57,4 @@ def announced(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
     if not foreign:
         return look.ok(", ".join(map(str, answer.gateways)) or "none, as it should be")
     seen = ", ".join(map(str, foreign))
-    return look.broken("foreign-gateway-announced", seen, seen=seen, **_how_to_restart(facts))
-
-
-def _how_to_restart(facts: Facts) -> dict[str, str]:
-    """Commands that stop the istiods of both meshes and start them again."""
-    return {
-        name: "; ".join(f"oc -n {mesh.system} scale deployment {mesh.names.istiod} {flag}" for mesh in facts.meshes)
-        for name, flag in (("stop", "--replicas=0"), ("start", "--replicas=1"))
-    }
+    return look.broken("foreign-gateway-announced", seen, seen=seen)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
 from harness.cluster.transport import ClusterError, Forbidden, NotFound, Object, Unauthorized, Unreachable
+from harness.diagnosis.commands import of_scenario
 from harness.diagnosis.mesh_facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.unready_pods import why_not_ready
@@ -73,24 +74,27 @@ def control_plane(facts: Facts, mesh: MeshFacts) -> Link:
     pods = [pod for pod in mesh.istiod_pods() if condition_true(pod, "Ready")]
     if not pods:
         why = why_not_ready(mesh, mesh.system, mesh.istiod_labels)
-        return look.broken("istiod-down", f"no ready pod: {why}", istiod=mesh.names.istiod, detail=why)
+        return look.broken("istiod-down", f"no ready pod: {why}", detail=why)
     if len(pods) > 1 and mesh.version().leader_only:
         named = ", ".join(pod["metadata"]["name"] for pod in pods)
         text = f"{len(pods)} istiod"
-        return look.broken("second-istiod", text, name=name, system=mesh.system, count=len(pods), detail=named)
+        return look.broken("second-istiod", text, count=len(pods), detail=named)
     if not status.is_ready and not (status.unready and set(status.unready) <= set(mesh.names.gateways)):
         return look.broken("control-plane-not-ready", str(status), name=name, detail=status)
     return look.ok(f"{status}, {len(pods)} istiod")
 
 
 def _no_control_plane(look: Look, facts: Facts, mesh: MeshFacts) -> Link:
-    """One kubeconfig given twice is no matter of what is installed."""
-    name = mesh.names.control_plane
+    """One kubeconfig given twice, or each in the other's place, is no matter of what is installed."""
+    name, peer = mesh.names.control_plane, facts.other(mesh)
     with contextlib.suppress(ClusterError):
         if facts.one_cluster():
-            values = {"proof": _proof(mesh), "system": mesh.system, "variable": f"{mesh.names.name.upper()}_KUBECONFIG"}
             seen = f"there is none, and {mesh.names.peer} is the same cluster"
-            return look.broken("same-cluster", seen, name=name, **values)
+            return look.broken("same-cluster", seen, name=name, proof=_proof(mesh))
+        if mesh.cluster.find(kinds.CONTROL_PLANE, peer.names.control_plane, peer.system):
+            seen = f"there is none, but {peer.names.name}'s {peer.names.control_plane} is"
+            here, there = mesh.cluster.kubeconfig, peer.cluster.kubeconfig
+            return look.broken("kubeconfigs-swapped", seen, kubeconfig=there, peer_kubeconfig=here)
     return look.broken("control-plane-missing", "there is none", name=name)
 
 
@@ -106,34 +110,52 @@ def member_roll(mesh: MeshFacts) -> Link:
     """The application's namespace is configured as a member."""
     look = Look("member roll", mesh.names.name, f"ServiceMeshMemberRoll {mesh.system}/default")
     found = mesh.find(kinds.MEMBER_ROLL, "default")
-    values = {"namespace": mesh.app, "system": mesh.system}
     if found is None:
-        return look.broken("namespace-not-member", "there is none", detail="there is no member roll", **values)
+        seen = "there is no member roll"
+        return look.broken("namespace-not-member", seen, namespace=mesh.app, detail=seen)
     status = MemberRollStatus.of(found)
     if mesh.app not in status.configured or mesh.app not in status.asked:
-        detail = f"members {list(status.asked)}, {status}"
-        return look.broken("namespace-not-member", detail, detail=detail, **values)
+        detail, members = f"members {list(status.asked)}, {status}", sorted({*status.asked, mesh.app})
+        about = {"apiVersion": found["apiVersion"], "kind": found["kind"], "spec": {"members": members}}
+        about["metadata"] = {"name": "default", "namespace": mesh.system}
+        return look.broken("namespace-not-member", detail, namespace=mesh.app, detail=detail, object=about)
     return look.ok(f"configured {list(status.configured)}")
 
 
-def peer(mesh: MeshFacts) -> Link:
+def peer(facts: Facts, mesh: MeshFacts) -> Link:
     """There is a peer object of the right name in the control plane's namespace."""
     name = mesh.names.peer
     look = Look("peer object", mesh.names.name, f"ServiceMeshPeer {mesh.system}/{name}")
     if mesh.peer:
         return look.ok("there")
-    return absent(look, mesh, kinds.PEER, "peer-missing")
+    return absent(look, mesh, kinds.PEER, "peer-missing", _wanted_peer(facts, mesh))
 
 
-def absent(look: Look, mesh: MeshFacts, kind: kinds.Kind, cause: str) -> Link:
-    """The link where a mesh lacks the object named like its peer: it lies elsewhere, or `cause`, with its others."""
+def _wanted_peer(facts: Facts, mesh: MeshFacts) -> Object | None:
+    """The peer object as the scenario has it, with an address of the other mesh; None where that has none yet."""
+    try:
+        entrances = facts.entrances(facts.other(mesh))
+    except ClusterError:
+        return None
+    found = of_scenario(mesh.names, kinds.PEER.kind, mesh.names.peer)
+    return {**found, "spec": {**found["spec"], "remote": entrances[0].remote}} if found and entrances else None
+
+
+def absent(look: Look, mesh: MeshFacts, kind: kinds.Kind, cause: str, wanted: Object | None) -> Link:
+    """The link where a mesh lacks the object named like its peer: it lies elsewhere, or `cause`, with its others.
+
+    wanted: what is to be created then, None where nobody knows.
+    """
     name, system = mesh.names.peer, mesh.system
-    if mesh.is_misplaced(kind, name):
-        seen = f"it is in {mesh.app}"
-        return look.broken("object-misplaced", seen, kind=kind, name=name, namespace=mesh.app, system=system)
+    if away := mesh.misplaced(kind, name):
+        here = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name, "namespace": system}}
+        moved: Object = {**here, "spec": away.get("spec") or {}}
+        return look.broken(
+            "object-misplaced", f"it is in {mesh.app}", kind=kind, name=name, namespace=mesh.app, object=moved
+        )
     others = [obj["metadata"]["name"] for obj in mesh.all(kind)]
     detail = f", only {', '.join(others)}" if others else ""
-    return look.broken(cause, f"there is none{detail}", name=name, system=system, detail=detail)
+    return look.broken(cause, f"there is none{detail}", name=name, detail=detail, object=wanted)
 
 
 def gateways(mesh: MeshFacts) -> Link:

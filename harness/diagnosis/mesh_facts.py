@@ -76,15 +76,19 @@ class MeshFacts:
     def find(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
         return next((obj for obj in self.all(kind, namespace) if obj["metadata"]["name"] == name), None)
 
-    def is_misplaced(self, kind: Kind, name: str) -> bool:
-        """Whether an object for the control plane's namespace is in the application's; False where it may not be read.
+    def misplaced(self, kind: Kind, name: str) -> Object | None:
+        """An object for the control plane's namespace that is in the application's; None where that may not be read.
 
         Asked only where it is missing: nobody needs to wait for that list otherwise.
         """
         try:
-            return any(obj["metadata"]["name"] == name for obj in self.cluster.list(kind, self.app))
+            return next((obj for obj in self.cluster.list(kind, self.app) if obj["metadata"]["name"] == name), None)
         except ClusterError:
-            return False
+            return None
+
+    def events(self, namespace: str) -> Objects:
+        """What is told of the objects of a namespace; asked only where something does not start."""
+        return self.once(f"events in {namespace}", lambda: self.cluster.list(kinds.EVENT, namespace))
 
     @property
     def peer(self) -> Object | None:
@@ -154,10 +158,6 @@ class MeshFacts:
     def istiod_labels(self) -> Mapping[str, str]:
         return {"app": "istiod", "istio.io/rev": self.names.control_plane}
 
-    def restart(self) -> str:
-        """The command that restarts the mesh's istiod."""
-        return f"oc -n {self.system} rollout restart deployment {self.names.istiod}"
-
     def istiod_pods(self) -> Objects:
         return self.running(self.system, self.istiod_labels)
 
@@ -205,6 +205,14 @@ class Entrance:
 
     def port(self, port: int) -> int:
         return {DISCOVERY_PORT: self.discovery_port, SERVICE_PORT: self.service_port}[port]
+
+    @property
+    def remote(self) -> Object:
+        """`spec.remote` of a peer object that leads here."""
+        return {"addresses": [self.host], "discoveryPort": self.discovery_port, "servicePort": self.service_port}
+
+    def __str__(self) -> str:
+        return f"{self.host} (discoveryPort {self.discovery_port}, servicePort {self.service_port})"
 
 
 @dataclass(frozen=True)

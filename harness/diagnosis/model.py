@@ -28,6 +28,7 @@ class Link:
     cause: an id of `harness.diagnosis.causes.CAUSES` for a broken link, else ''.
     seen_in: where it was looked at, whatever its side.
     follows: names of links any of which, where it is broken, is why this one could not be looked at.
+    commands: lines for a shell, which put a broken link right or show more of it; see `Cause.told`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Link:
     remedy: str = ""
     follows: tuple[str, ...] = ()
     seen_in: str = ""
+    commands: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.state:7}  {self.side:5}  {self.name}: {self.seen}"
@@ -64,14 +66,13 @@ class Look:
         found = CAUSES[cause]
         side = side or (_OTHER.get(self.side, self.side) if found.elsewhere else self.side)
         seen = seen if self.side in (side, "both") else f"{seen} (seen in {self.side})"
-        known = {"mesh": side, "peer": _OTHER.get(side, "the peer"), **values}
-        sentence, remedy = found.sentence.format(**known), found.remedy.format(**known)
-        return Link(self.name, side, State.BROKEN, self.at, seen, cause, sentence, remedy)
+        sentence, remedy, commands = found.told(side, values)
+        return Link(self.name, side, State.BROKEN, self.at, seen, cause, sentence, remedy, commands=commands)
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All links in the order of the chain; `cause`, `side`, `sentence` and `remedy` of the first broken one, or ''."""
+    """All links in the order of the chain; `cause`, `side`, `sentence`, `remedy` of the first broken one, or ''."""
 
     links: tuple[Link, ...]
     seconds: float = 0.0
@@ -114,6 +115,10 @@ class Diagnosis:
         return self.first_broken.remedy if self.first_broken else ""
 
     @property
+    def commands(self) -> tuple[str, ...]:
+        return self.first_broken.commands if self.first_broken else ()
+
+    @property
     def state(self) -> State:
         """broken where a link is, else unknown where one could not be looked at."""
         if self.first_broken:
@@ -122,12 +127,13 @@ class Diagnosis:
 
     @property
     def summary(self) -> list[str]:
-        """Cause, side and remedy for a person, a few lines."""
+        """Cause, side, remedy and commands for a person, a few lines."""
         if broken := self.first_broken:
             ends = {link.name for link in self.links if link.state is State.BROKEN}
             before = [link for link in self.links[: self.links.index(broken)] if ends.isdisjoint(link.follows)]
             unknown = [link for link in before if link.state is State.UNKNOWN]
             lines = [f"cause: {broken.sentence} [{broken.cause}]", f"side: {broken.side}", f"remedy: {broken.remedy}"]
+            lines += [f"{'run' if CAUSES[broken.cause].heals else 'see'}: {command}" for command in broken.commands]
             return [*lines, *_doubts(unknown, "before it on the path, not looked at: ")]
         if self.state is State.UNKNOWN:
             told = "cause: nothing broken was seen, but not everything could be seen"
@@ -135,20 +141,21 @@ class Diagnosis:
         return ["cause: none, every link of the chain is in order now"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for a report: state, cause, side, sentence, remedy, seconds, links (list of dicts)."""
+        """Plain data for a report: state, cause, side, sentence, remedy, commands, seconds, links (list of dicts)."""
         return {
             "state": str(self.state),
             "cause": self.cause,
             "side": self.side,
             "sentence": self.sentence,
             "remedy": self.remedy,
+            "commands": list(self.commands),
             "seconds": round(self.seconds, 2),
             "links": [_plain(link) for link in self.links],
         }
 
 
 def _plain(link: Link) -> dict[str, Any]:
-    plain = {**asdict(link), "state": str(link.state)}
+    plain = {**asdict(link), "state": str(link.state), "commands": list(link.commands)}
     del plain["follows"], plain["seen_in"]  # they only say how to read the others
     return plain
 

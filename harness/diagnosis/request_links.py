@@ -160,7 +160,8 @@ def _about_backend(mesh: MeshFacts, stop: Stop) -> dict[str, str]:
         detail = f"{stop.detail}; {plaintext_of(mesh, pods)}"
     elif stop.cause == "gateway-denies":
         detail = denied_by(stop.detail)
-    return {"address": stop.about, "detail": detail, "service": service or "A service"}
+    selector = f"app={service}"
+    return {"address": stop.about, "detail": detail, "service": service or "A service", "selector": selector}
 
 
 def _at(pod: Object, address: str) -> bool:

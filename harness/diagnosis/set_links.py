@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from harness.cluster import kinds
-from harness.cluster.transport import ClusterError
+from harness.cluster.transport import ClusterError, Object, Objects
+from harness.diagnosis.commands import of_scenario
 from harness.diagnosis.installation_links import absent
 from harness.diagnosis.leader import missing_writer
 from harness.diagnosis.mesh_facts import Facts, MeshFacts
@@ -26,40 +27,53 @@ def exports(facts: Facts) -> Link:
     look = Look("exports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}, Services in {mesh.app}")
     found = mesh.find(kind, mesh.names.peer)
     if found is None:
-        return absent(look, mesh, kind, "export-set-misnamed")
+        return absent(look, mesh, kind, "export-set-misnamed", of_scenario(mesh.names, kind.kind, mesh.names.peer))
     listed = exported_services(found)
     if listed is None and (unwritten := _unwritten(look, mesh)):
         return unwritten
-    rules = export_rules(found)
-    if broken := _of_all({name: _not_exported(look, mesh, rules, listed, name) for name in SHARED}):
+    if broken := _of_all({name: _not_exported(look, mesh, found, listed, name) for name in SHARED}):
         return broken
     if listed is None:
         return look.broken("not-exported-yet", "it has no status", name=mesh.names.peer)
     return look.ok(_text(listed))
 
 
-def _not_exported(look: Look, mesh: MeshFacts, rules: list[Rule], listed: Listed | None, name: str) -> Link | None:
-    """The link where a service is not offered under its name, or None."""
-    names, expected = Names(mesh.app, name), exported_name(name, mesh.names.peer)
+def _put_first(mesh: MeshFacts, found: Object, field: str) -> Objects:
+    """The JSON patch by which the scenario's rules come first in a set, where they decide; the others stay."""
+    wanted = of_scenario(mesh.names, found["kind"], mesh.names.peer)
+    right: Objects = wanted["spec"][field] if wanted else []
+    if found["spec"].get("domainSuffix"):
+        right = [{**rule, "domainSuffix": f"svc.{imports_domain(mesh.names.peer)}"} for rule in right]
+    if not isinstance(found["spec"].get(field), list):
+        return [{"op": "add", "path": f"/spec/{field}", "value": right}]
+    return [{"op": "add", "path": f"/spec/{field}/0", "value": rule} for rule in reversed(right)]
+
+
+def _not_exported(look: Look, mesh: MeshFacts, found: Object, listed: Listed | None, name: str) -> Link | None:
+    """The link where a set does not offer a service under its name, or None."""
+    rules, names, expected = export_rules(found), Names(mesh.app, name), exported_name(name, mesh.names.peer)
+    values: dict[str, Any]
     service = mesh.find(kinds.SERVICE, name, mesh.app)
     if service is None:
         return look.broken("export-service-missing", f"there is no Service {names}", service=name, names=names)
     labels = service["metadata"].get("labels") or {}
     rule, ignored = choice(rules, names, labels)
     if rule is None and ignored:
-        return _ignored(look, "export-rule-ignored", ignored, name)
+        return _ignored(look, "export-rule-ignored", ignored, name, _put_first(mesh, found, "exportRules"))
     if rule is None:
         known = {Names(mesh.app, obj["metadata"]["name"]) for obj in mesh.all(kinds.SERVICE, mesh.app)}
         detail = f"no rule takes Service {names}; {_misfits(rules, names, labels, known)}"
-        return look.broken("export-rule-no-match", detail, service=name, names=names, detail=detail)
+        values = {"service": name, "names": names, "rules": _put_first(mesh, found, "exportRules")}
+        return look.broken("export-rule-no-match", detail, detail=detail, **values)
     alias = rule.names(names)
-    values: dict[str, Any] = {"service": name, "rule": rule, "expected": expected, "alias": ALIAS_NAMESPACE}
+    values = {"service": name, "rule": rule, "expected": expected}
     if alias != Names(ALIAS_NAMESPACE, name):
         seen = f"{alias.name}.{alias.namespace}.{expected.split('.', 2)[2]}"
+        values |= {"alias": ALIAS_NAMESPACE, "rules": _put_first(mesh, found, "exportRules")}
         return look.broken("exported-under-another-name", f"{seen} instead of {expected}", seen=seen, **values)
     if listed is not None and ServiceEntry(expected, f"{name}.{mesh.app}.svc.{CLUSTER_DOMAIN}") not in listed:
         detail = f"{expected} is not listed, only: {_text(listed)}"
-        return look.broken("export-not-listed", detail, detail=detail, system=mesh.system, **values)
+        return look.broken("export-not-listed", detail, detail=detail, **values)
     return None
 
 
@@ -84,35 +98,38 @@ def imports(facts: Facts) -> Link:
     look = Look("imports", mesh.names.name, f"{kind} {mesh.system}/{mesh.names.peer}")
     found = mesh.find(kind, mesh.names.peer)
     if found is None:
-        return absent(look, mesh, kind, "import-set-misnamed")
+        return absent(look, mesh, kind, "import-set-misnamed", of_scenario(mesh.names, kind.kind, mesh.names.peer))
     listed = imported_services(found)
     if listed is None and (unwritten := _unwritten(look, mesh)):
         return unwritten
-    rules = import_rules(found, mesh.names.peer)
-    if broken := _of_all({name: _not_imported(look, facts, rules, listed or (), name) for name in SHARED}):
+    if broken := _of_all({name: _not_imported(look, facts, found, listed or (), name) for name in SHARED}):
         return broken
     return look.ok(_text(listed or ()))
 
 
-def _not_imported(look: Look, facts: Facts, rules: list[Rule], listed: Listed, name: str) -> Link | None:
-    """The link where a service is not known under the name that routes use, or None."""
+def _not_imported(look: Look, facts: Facts, found: Object, listed: Listed, name: str) -> Link | None:
+    """The link where a set does not give a service the name that routes use, or None."""
     mesh, names = facts.mesh2, Names(ALIAS_NAMESPACE, name)
+    rules = import_rules(found, mesh.names.peer)
     expected = imported_host(name, mesh.app, mesh.names.peer)
     rule, ignored = choice(rules, names)
     if rule is None and ignored:
-        return _ignored(look, "import-rule-ignored", ignored, name)
+        return _ignored(look, "import-rule-ignored", ignored, name, _put_first(mesh, found, "importRules"))
     if rule is None:
         detail = f"no rule takes {names}, as which {mesh.names.peer} offers it; {_misfits(rules, names)}"
         if any(rule.selector.get("namespace") == facts.mesh1.app for rule in rules):
             detail += f"; rules see the alias {ALIAS_NAMESPACE}, not {facts.mesh1.app}"
-        return look.broken("import-rule-no-match", detail, service=name, detail=detail)
+        first = _put_first(mesh, found, "importRules")
+        return look.broken("import-rule-no-match", detail, service=name, detail=detail, rules=first)
     if rule.body.get("importAsLocal"):
         hosts = ", ".join(entry.hostname for entry in listed if entry.exported_name.startswith(f"{name}."))
         seen = hosts or "importAsLocal"
-        return look.broken("import-as-local", seen, service=name, seen=seen, expected=expected)
+        first = _put_first(mesh, found, "importRules")
+        return look.broken("import-as-local", seen, service=name, seen=seen, expected=expected, rules=first)
     values: dict[str, Any] = {"service": name, "rule": rule, "expected": expected}
     if (seen := rule.host(names)) != expected:
         change = _change(rule, names, mesh)
+        values["rules"] = _put_first(mesh, found, "importRules")
         return look.broken(
             "imported-under-another-name", f"{seen} instead of {expected}", seen=seen, change=change, **values
         )
@@ -143,7 +160,7 @@ def _unwritten(look: Look, mesh: MeshFacts) -> Link | None:
         return None
     with contextlib.suppress(ClusterError):
         if reason := missing_writer(mesh):
-            return look.broken("leader-missing", f"it has no status; {reason}", detail=reason, istiod=mesh.names.istiod)
+            return look.broken("leader-missing", f"it has no status; {reason}", detail=reason)
     return None
 
 
@@ -159,9 +176,9 @@ def _of_all(found: Mapping[str, Link | None]) -> Link | None:
     return replace(first, sentence=" ".join([first.sentence, *more]))
 
 
-def _ignored(look: Look, cause: str, rule: Rule, service: str) -> Link:
-    seen = f"{rule} is left out: {rule.ignored}"
-    return look.broken(cause, seen, rule=rule, service=service, detail=rule.ignored, repair=rule.repair)
+def _ignored(look: Look, cause: str, rule: Rule, service: str, first: Objects) -> Link:
+    seen, values = f"{rule} is left out: {rule.ignored}", {"detail": rule.ignored, "repair": rule.repair}
+    return look.broken(cause, seen, rule=rule, service=service, rules=first, **values)
 
 
 def _misfits(

@@ -24,6 +24,7 @@ from harness.diagnosis import (
     watch_links,
     workload_links,
 )
+from harness.diagnosis.commands import addressed
 from harness.diagnosis.mesh_facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
 from harness.diagnosis.request_path import PathLook
@@ -71,14 +72,14 @@ def diagnose(clusters: Mapping[str, Cluster], hints: Hints | None = None, patien
         facts = read_facts(own, pool, patience)
         path = PathLook(facts, pool)
         steps = _chain(facts, path, hints or Hints())
-        tasks = [pool.submit(_taken, step) for step in steps]
+        tasks = [pool.submit(_looked, step) for step in steps]
         until_one_fails(tasks)
-        links = tuple(replace(task.result(), seen_in=step.side) for step, task in zip(steps, tasks, strict=True))
+        links = tuple(_taken(step, task.result(), clusters) for step, task in zip(steps, tasks, strict=True))
     return Diagnosis(links, time.monotonic() - begin)
 
 
-def _taken(step: _Step) -> Link:
-    return replace(_looked(step), seen_in=step.side)
+def _taken(step: _Step, link: Link, clusters: Mapping[str, Cluster]) -> Link:
+    return replace(link, seen_in=step.side, commands=addressed(link.commands, clusters))
 
 
 def _looked(step: _Step) -> Link:
@@ -105,7 +106,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         *each("API", installation_links.api),
         *both("control plane", installation_links.control_plane),
         *each("member roll", installation_links.member_roll),
-        *each("peer object", installation_links.peer),
+        *both("peer object", installation_links.peer),
         *each("gateways", installation_links.gateways),
         *each("network view", installation_links.network_view),
         *both("addresses", address_links.addresses),
@@ -130,7 +131,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         _Step("calls of mongodb", "mesh2", partial(database_links.calls, facts, path)),
         _Step("egress", "mesh2", partial(request_links.egress, facts, path)),
         _Step("ingress", "mesh1", partial(request_links.ingress, facts, path)),
-        *each("workload", workload_links.workloads),
+        *both("workload", workload_links.workloads),
         _Step("mongodb", "mesh1", partial(database_links.served, facts, path)),
         _Step("application", "mesh1", partial(workload_links.application, facts, mesh1, path)),
         _Step("application", "mesh2", partial(workload_links.application, facts, mesh2, path)),

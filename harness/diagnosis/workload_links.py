@@ -15,7 +15,7 @@ from harness.diagnosis.mesh_facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.policies import denial_at
 from harness.diagnosis.request_path import STDOUT, PathLook
-from harness.diagnosis.unready_pods import why_not_ready
+from harness.diagnosis.unready_pods import backend_down
 from harness.product.names import SHARED, has_sidecar
 from harness.product.status import condition_true
 from harness.split.probe import Page
@@ -23,7 +23,7 @@ from harness.split.probe import Page
 _APPS = {"mesh1": SHARED, "mesh2": ("productpage", "reviews", "details", "ratings")}
 
 
-def workloads(mesh: MeshFacts) -> Link:
+def workloads(facts: Facts, mesh: MeshFacts) -> Link:
     """Every service on the path has ready pods, with sidecars."""
     look = Look("workload", mesh.names.name, f"Endpoints and pods in {mesh.app}")
     seen = []
@@ -35,8 +35,7 @@ def workloads(mesh: MeshFacts) -> Link:
             if not has_sidecar(pod):
                 return no_sidecar(look, pod)
         if not ready or not any(condition_true(pod, "Ready") for pod in pods):
-            why = why_not_ready(mesh, mesh.app, {"app": app})
-            return look.broken("backend-down", f"{app}: no ready endpoint: {why}", service=app, detail=why)
+            return backend_down(look, facts, mesh, {"app": app}, app)
         seen.append(f"{app} {ready}")
     return look.ok(f"ready endpoints: {', '.join(seen)}")
 
@@ -57,7 +56,7 @@ def application(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
             return told
         values = _denied(facts, mesh, path) if stop.cause == "denied-by-policy" else {"detail": detail}
         values |= {"blame": database_links.blame(facts, mesh, path)} if stop.cause == "backend-failing" else {}
-        return look.broken(stop.cause, f"{who}: {detail}", service=who, **values)
+        return look.broken(stop.cause, f"{who}: {detail}", service=who, selector="app=ratings", **values)
     failed = [line for line in mine if not line.succeeded]
     if failed:
         detail, count = Counter(line.outcome for line in failed).most_common(1)[0]

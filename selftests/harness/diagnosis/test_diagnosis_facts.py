@@ -17,6 +17,7 @@ import pytest
 from harness.cluster.cluster import Cluster
 from harness.diagnosis import State
 from harness.diagnosis.address_links import addresses, port
+from harness.diagnosis.caller_links import client
 from harness.diagnosis.identity_links import client_id
 from harness.diagnosis.installation_links import gateways
 from harness.diagnosis.mesh_facts import Facts, MeshFacts, read_facts
@@ -33,6 +34,7 @@ from harness.diagnosis.policies import (
 from harness.diagnosis.request_path import PathLook
 from harness.diagnosis.set_links import exports, imports
 from harness.diagnosis.watch_links import watch
+from harness.diagnosis.workload_links import workloads
 from harness.product.envoy import identities_of
 from selftests.support.recorded_api import RecordedApi, items, refused
 
@@ -140,8 +142,8 @@ def test_a_wrong_port_gets_one_right_one_and_the_command_that_sets_it(recorded: 
     with recorded.facts() as (facts, _):
         link = port(facts, facts.mesh2, 8188)
     assert (link.cause, link.side) == ("wrong-discovery-port", "mesh2")
-    patch = """-p '{"spec":{"remote":{"discoveryPort":8188}}}'."""
-    assert link.remedy.endswith(f"oc -n mesh2-system patch servicemeshpeer mesh1 --type merge {patch}")
+    patch = """-p '{"spec":{"remote":{"discoveryPort":8188}}}'"""
+    assert link.commands == (f"oc@mesh2 -n mesh2-system patch servicemeshpeer mesh1 --type merge {patch}",)
 
 
 @pytest.fixture
@@ -199,7 +201,52 @@ def test_400_of_an_istiod_that_has_the_peer_for_long_is_a_federation_that_stands
     with recorded.facts() as (facts, pool):
         link = watch(facts.mesh2, PathLook(facts, pool))
     assert (link.cause, link.side) == (cause, "mesh1"), link
-    assert cause != "federation-frozen" or "oc -n mesh1-system rollout restart deployment" in link.remedy
+    restart = "oc@mesh1 -n mesh1-system rollout restart deployment istiod-fed-export"
+    assert (restart in link.commands) is (cause == "federation-frozen")
+
+
+MOUNT = 'MountVolume.SetUp failed for volume "istiod-ca-cert": configmap "istio-ca-root-cert" not found'
+
+
+def hang(answers: Answers, mesh: str) -> None:
+    """The application's pods of a mesh wait for the root, as a real federation had it."""
+    namespace, events = f"{mesh}-bookinfo", []
+    for pod in answers[f"/api/v1/namespaces/{namespace}/pods"]["items"]:
+        waiting = {"name": "istio-proxy", "state": {"waiting": {"reason": "ContainerCreating"}}}
+        pod["status"] = {"phase": "Pending", "containerStatuses": [waiting]}
+        pod["metadata"] |= {"uid": pod["metadata"]["name"]}
+        about = {"involvedObject": {"kind": "Pod", "uid": pod["metadata"]["uid"]}, "reason": "FailedMount"}
+        events.append({"type": "Warning", "message": MOUNT, "lastTimestamp": "2026-01-01T00:00:00Z", **about})
+    for endpoints in answers[f"/api/v1/namespaces/{namespace}/endpoints"]["items"]:
+        endpoints["subsets"] = []
+    answers[f"/api/v1/namespaces/{namespace}/events"] = items(*events)
+
+
+@pytest.mark.parametrize("meshes", [("mesh1",), ("mesh2",), ("mesh1", "mesh2")], ids=" and ".join)
+def test_pods_that_wait_for_the_root_are_istiods_matter_in_every_mesh_that_has_them(
+    recorded: Recorded, meshes: tuple[str, ...]
+) -> None:
+    for mesh in meshes:
+        hang({"mesh1": recorded.mesh1, "mesh2": recorded.mesh2}[mesh], mesh)
+    with recorded.facts() as (facts, pool):
+        links = [workloads(facts, mesh) for mesh in facts.meshes if mesh.names.name in meshes]
+        callers = [client(facts.mesh2, PathLook(facts, pool))] if "mesh2" in meshes else []
+    cause, side = ("members-without-root", "both") if len(meshes) > 1 else ("member-without-root", meshes[0])
+    assert {(link.cause, link.side) for link in [*links, *callers]} == {(cause, side)}
+    plane = {"mesh1": "fed-export", "mesh2": "fed-import"}
+    restarts = [f"oc@{mesh} -n {mesh}-system rollout restart deployment istiod-{plane[mesh]}" for mesh in meshes]
+    assert list(links[0].commands) == restarts
+    assert all(f"{mesh}-bookinfo" in links[0].sentence and mesh in links[0].remedy for mesh in meshes)
+
+
+def test_a_root_that_has_come_since_is_no_reason_any_more(recorded: Recorded) -> None:
+    hang(recorded.mesh1, "mesh1")
+    recorded.mesh1["/apis/apps/v1/namespaces/mesh1-bookinfo/deployments"] = items()
+    recorded.mesh1["/api/v1/namespaces/mesh1-bookinfo/configmaps/istio-ca-root-cert"] = {"metadata": {"name": "x"}}
+    with recorded.facts() as (facts, _):
+        link = workloads(facts, facts.mesh1)
+    assert link.cause == "backend-down"
+    assert f"ContainerCreating, FailedMount ({MOUNT})" in link.sentence
 
 
 def test_a_watch_that_is_denied_is_not_said_to_fit_where_its_client_id_does_not(

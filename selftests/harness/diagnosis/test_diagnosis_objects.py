@@ -271,6 +271,14 @@ def test_one_cluster_for_both_meshes_is_said_to_be_one(meshes: Meshes) -> None:
     assert "--mesh2-kubeconfig" in said.stdout
 
 
+def test_kubeconfigs_in_each_others_place_are_said_to_be(meshes: Meshes) -> None:
+    one, other = (str(meshes.clusters[name].kubeconfig) for name in ("mesh1", "mesh2"))
+    said = command(meshes, "--mesh1-kubeconfig", other, "--mesh2-kubeconfig", one)
+    assert said.returncode == 1, said.stderr
+    assert "[kubeconfigs-swapped]" in said.stdout
+    assert f"run: export MESH1_KUBECONFIG={one} MESH2_KUBECONFIG={other}\n" in said.stdout
+
+
 @pytest.mark.parametrize("kind", [kinds.IMPORTS, kinds.PEER], ids=str)
 def test_an_object_in_the_wrong_namespace_is_to_be_moved(meshes: Meshes, kind: Kind) -> None:
     before = status(meshes, *IMPORTS)
@@ -304,4 +312,7 @@ def test_a_second_istiod_of_2_1_is_told_with_the_command_that_takes_it_away(mesh
     more = meshes.changed("mesh2", kinds.DEPLOYMENT, "istiod-fed-import", SYSTEM["mesh2"], {"replicas": 2})
     with in_effect(more, "a second istiod", two):
         found = diagnose(meshes.clusters, patience=1)
-    told(found, "second-istiod", "mesh2", "has 2 pods of istiod", "oc -n mesh2-system patch", '{"spec":{"runtime"')
+    told(found, "second-istiod", "mesh2", "has 2 pods of istiod", "ServiceMeshControlPlane mesh2-system/fed-import")
+    (command,) = found.commands
+    assert command.startswith(f"oc --kubeconfig {meshes.clusters['mesh2'].kubeconfig} -n mesh2-system patch ")
+    assert '{"spec":{"runtime"' in command

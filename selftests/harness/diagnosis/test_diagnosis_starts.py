@@ -25,6 +25,13 @@ class Facts:
     def __init__(self, deployment: dict[str, Any] | None, *pods: dict[str, Any]) -> None:
         self._listed = {kinds.DEPLOYMENT: [deployment] if deployment else [], kinds.POD: list(pods)}
 
+    def telling(self, *events: dict[str, Any]) -> Facts:
+        self._listed[kinds.EVENT] = list(events)
+        return self
+
+    def events(self, _: str) -> list[dict[str, Any]]:
+        return self._listed.get(kinds.EVENT, [])
+
     def all(self, kind: kinds.Kind, namespace: str) -> list[dict[str, Any]]:
         return self._listed[kind] if namespace == SYSTEM else []
 
@@ -36,7 +43,19 @@ def deployment(replicas: int = 1, *conditions: dict[str, Any]) -> dict[str, Any]
 
 
 def pod(**status: Any) -> dict[str, Any]:
-    return {"metadata": {"name": "mesh2-ingress-x", "labels": LABELS}, "status": status}
+    metadata = {"name": "mesh2-ingress-x", "namespace": SYSTEM, "uid": "1", "labels": LABELS}
+    return {"metadata": metadata, "status": status}
+
+
+def event(uid: str, message: str, second: int, kind: str = "Warning") -> dict[str, Any]:
+    last = f"2026-01-01T00:00:{second:02}Z"
+    return {
+        "type": kind,
+        "reason": "FailedMount",
+        "message": message,
+        "lastTimestamp": last,
+        "involvedObject": {"uid": uid},
+    }
 
 
 def waiting(reason: str, message: str = "", **last: Any) -> dict[str, Any]:
@@ -74,8 +93,17 @@ UNSCHEDULABLE = {
             Facts(deployment(), pod(containerStatuses=[waiting("ContainerCreating")])),
             "its Deployment and pods do not say why",
         ),
+        (
+            Facts(deployment(), pod(containerStatuses=[waiting("ContainerCreating")])).telling(
+                event("1", "no volume y", 9),
+                event("1", "no volume x", 5),
+                event("2", "another pod's", 20),
+                event("1", "pulled", 30, "Normal"),
+            ),
+            "pod mesh2-ingress-x, container istio-proxy: ContainerCreating, FailedMount (no volume y)",
+        ),
     ],
-    ids=["no Deployment", "scaled to 0", "quota", "unschedulable", "image", "crash", "silent"],
+    ids=["no Deployment", "scaled to 0", "quota", "unschedulable", "image", "crash", "silent", "events"],
 )
 def test_what_keeps_pods_from_being_ready_is_told_in_kubernetes_words(facts, said):
     assert why_not_ready(facts, SYSTEM, LABELS) == said
