@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from harness.checks.compared import Compared
 from harness.checks.installation import trust_domain
+from harness.checks.live_exports import at_a_live_export
 from harness.cluster.addresses import netloc
 from harness.cluster.transport import ClusterError
 from harness.product.envoy import Endpoint, Proxy
-from harness.product.mesh import Mesh, server_names
+from harness.product.mesh import Mesh
 from harness.product.names import (
     CLUSTER_DOMAIN,
     SERVICE_PORT,
@@ -131,16 +132,17 @@ class Stranger:
 def stranger_at(mesh: Mesh, port: int) -> Stranger:
     """Knocks at `mesh`'s federation ingress without a certificate. Ports: 8188 discovery, 15443 services.
 
-    Raises ClusterError where no TLS server answers: then nobody was refused.
+    Raises ClusterError where no TLS server answers: then nobody was refused; it is Unjudged where that is no matter of
+    the gateway.
     """
     where = f"{mesh.name} {mesh.ingress_gateway} port {port} at {mesh.ingress.hosts[0]}"
-    connect, name = mesh.connector(port), server_names(mesh, port)[0]
+    connect = mesh.connector(port)
     try:
-        refused = refusal(connect, name)
+        refused = at_a_live_export(mesh, port, lambda name: refusal(connect, name))
         plaintext = answers_plaintext(connect)
     except OSError as error:
         what = f"knock at {mesh.ingress_gateway} port {port} at {mesh.ingress.hosts[0]} without a certificate"
-        detail = f"no TLS server answers for {name}, so nobody was refused: {error}"
+        detail = f"no TLS server answers, so nobody was refused: {error}"
         raise ClusterError(mesh.name, what, detail) from error
     return Stranger(where, ingress_identity(mesh), refused, plaintext)
 

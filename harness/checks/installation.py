@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from harness.checks.compared import Compared
+from harness.checks.live_exports import Unjudged, at_a_live_export
 from harness.cluster.kinds import (
     CONFIG_MAP,
     CONTROL_PLANE,
@@ -197,17 +200,23 @@ def ingress_identities(federation: Federation, mesh: Mesh) -> Compared:
 
     Its chain verifies against the root the peer holds, and names the ingress gateway's service account in the
     trust domain the peer's ServiceMeshPeer expects. A new connection, since an old one may be older than a mistake.
+    Raises Unjudged where nothing is wrong but that nobody is there whom the gateway could connect to.
     """
     peer = federation.peer_of(mesh)
     peer_object = peer.cluster.get(PEER, peer.peer, peer.system_namespace)
     domain = ((peer_object["spec"].get("security") or {}).get("trustDomain")) or ""
     expected = trust.spiffe_id(domain, mesh.system_namespace, mesh.service_account(mesh.ingress_gateway))
-    held, problems = held_root(peer), []
+    held, problems = held_root(peer), list[str]()
     identities: dict[int, str] = {}
     for port in listening_ports(mesh):
-        where = f"{mesh.name}: {mesh.ingress_gateway} on {port} ({mesh.ingress})"
+        where, connect = f"{mesh.name}: {mesh.ingress_gateway} on {port} ({mesh.ingress})", mesh.connector(port)
+        look = partial(trust.presented_chain, connect, root_pem=held)
         try:
-            shown = trust.presented_chain(mesh.connector(port), server_names(mesh, port)[0], held)
+            shown = at_a_live_export(mesh, port, look)
+        except Unjudged:
+            if not problems:
+                raise
+            continue
         except OSError as error:
             identities[port] = "no TLS server"
             problems.append(f"{where} makes no TLS connection: {error}")
