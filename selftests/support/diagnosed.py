@@ -148,9 +148,9 @@ class Meshes:
 
 
 @contextlib.contextmanager
-def provisioned() -> Iterator[Meshes]:
-    """A lab with everything in it, settled."""
-    lab = start_lab()
+def provisioned(*arguments: str, settled: bool = True) -> Iterator[Meshes]:
+    """A lab with everything in it, settled or just installed; `arguments` are for `python -m lab up`."""
+    lab = start_lab(*arguments)
     with contextlib.ExitStack() as stack:
         stack.callback(stop_lab, lab)
         clusters = {name: Cluster(name, lab.directory / name / "admin.kubeconfig") for name in ("mesh1", "mesh2")}
@@ -160,7 +160,8 @@ def provisioned() -> Iterator[Meshes]:
         entry = productpage_entry(clusters["mesh2"], MESH2, stack)
         assert wait_for_stars(entry, federation.mesh2) == ""
         found = Meshes(clusters, federation, entry.productpage_url)
-        found.settle()
+        if settled:
+            found.settle()
         yield found
 
 
