@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from harness.split.ledger import Role, Source
 LOOK_SECONDS = 2.0  # seconds between two looks for pods that came or went
 FLUSH_SECONDS = 1.0
 _OVERLAP = timedelta(seconds=LOG_FLUSH + 5)  # re-read after a cut: one flush, and the second that sinceTime cuts off
+_KNOWN_SECONDS = 2 * _OVERLAP.total_seconds() + LOG_FLUSH
 _OPENING_SECONDS = 40.0  # as long as a request that is tried again once
 
 
@@ -226,13 +228,9 @@ class _Seen:
     """Tells lines apart that are read twice after a cut."""
 
     def __init__(self) -> None:
-        self._texts: set[str] = set()
+        self._texts: dict[str, float] = {}  # when each came, oldest first
         self._latest: datetime | None = None
-
-    @property
-    def count(self) -> int:
-        """How many different lines there were."""
-        return len(self._texts)
+        self.count = 0  # how many different lines there were
 
     @property
     def since(self) -> datetime | None:
@@ -242,7 +240,11 @@ class _Seen:
     def is_new(self, line: str) -> bool:
         if line in self._texts:
             return False
-        self._texts.add(line)
+        self.count += 1
+        self._texts[line] = now = time.monotonic()
+        # No line that came so long before the newest one is read again after a cut.
+        while now - self._texts[oldest := next(iter(self._texts))] > _KNOWN_SECONDS:
+            del self._texts[oldest]
         if parsed := parse_access_line(line):
             start = parsed.start_time.astimezone(UTC)
             self._latest = max(start, self._latest or start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +19,11 @@ from harness.run.redact import redacted_text
 from harness.run.waiting import Cancelled, pause
 from harness.scenario.adopt import adopted
 from harness.scenario.entry import productpage_entry
+from harness.watch.failed_lines import FailedLines
 from harness.watch.probing import Prober, ProbeResult, page_streams
 from harness.watch.state_recorder import StateRecorder, roles
 from harness.watch.steady_time import Pulse, SteadyTime
-from harness.watch.store import GAPS, PROBES, RUNS, STATES, Store
+from harness.watch.store import GAPS, LINES, PROBES, RUNS, STATES, Store
 from harness.watch.timeline import StreamFacts
 
 _PULSE = 0.5  # seconds between two beats of the watch itself
@@ -115,6 +117,9 @@ class Recorder:
         self._open.callback(self._states.stop)
         for unseen in self._states.start():
             self._told(unseen)
+        # Pods that come and go are this watch's subject, so what the follower says of them is no news.
+        write = functools.partial(self._store.write, LINES)
+        self._open.enter_context(FailedLines(self._clusters, write, lambda _: None))
         self._open.enter_context(self._prober)
         for target in (self._beat, self._follow_entry, self._knock):
             thread = threading.Thread(target=self._until_cancelled, args=(target,), daemon=True, name=target.__name__)

@@ -230,10 +230,10 @@ class _Judge:
         return behaviour(version).resync
 
     def _hop(self, start: float, end: float) -> tuple[str, str]:
-        """Where most failures are logged, and by which flag; the proxy nearest to the failure has an upstream."""
+        """Where most failures are logged, and by which flag; a status is only passed on from hop to hop."""
         lines = [line for line in self._timeline.lines if start - _AROUND <= line.at <= end + _AROUND]
         told = Counter((f"{line.mesh} {line.workload}", line.flags) for line in lines)
-        return max(told, key=lambda one: (told[one], one)) if told else ("", "")
+        return max(told, key=lambda one: (not one[1].isdigit(), told[one], one)) if told else ("", "")
 
     def _loss(self, stream: str, facts: StreamFacts, found: Degradation) -> LastingLoss:
         begins = [change for change in self._changes if change.may_explain(found.earliest, facts)]

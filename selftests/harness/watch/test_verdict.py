@@ -220,6 +220,7 @@ def test_an_outage_names_the_hop_and_the_flag_of_most_of_its_log_lines():
         line,
         FailedLine(100.1, "mesh1", "mesh2-ingress", "UC", "", "…"),
         line,
+        *[FailedLine(100.3, "mesh2", "productpage-v1", "500", "", "…")] * 5,
         *[FailedLine(150.0, "mesh1", "ratings-v1", "NR", "", "…")] * 5,
     ]
     (outage,) = judge(story(fresh=[(100, 100.5)], lines=lines)).outages
