@@ -17,7 +17,7 @@ from harness.cluster.transport import ClusterError, resource_of
 from harness.product.mesh import MESH1, MESH2, Federation, IngressAddress, Mesh, MeshNames
 from harness.report.catalogue import catalogue
 from harness.scenario.snapshot import snapshot
-from mutants.blind import HEADING, SEES, BlindRun
+from mutants.blind import HEADING, SEES, WAYS, BlindRun
 from mutants.suite import Results
 from selftests.support.recorded_api import RecordedApi, items, refused
 
@@ -127,8 +127,10 @@ def row(contract: str) -> list[str]:
 
 @pytest.mark.parametrize("contract", [requirement.id for requirement in catalogue()])
 def test_the_page_shows_each_contract_never_green_where_it_cannot_see(contract):
-    assert row(contract)
-    assert set(row(contract)) <= {"fails", "green", "not run"}
+    cells = row(contract)
+    assert len(cells) == len(WAYS), "a way is missing"
+    assert set(cells) <= {"fails", "green", "not run"}
+    assert set(cells) != {"not run"}, "never driven"
 
 
 def run_with(way: str, *passed: str, seconds: float = 1.0) -> BlindRun:
