@@ -62,7 +62,7 @@ def _findings(cluster: Cluster, names: MeshNames, asked: Asked) -> list[Finding]
     try:
         cluster.knock()
     except ClusterError as error:
-        return [BrokenOff(names.name, _told(error), True)]
+        return [BrokenOff(names.name, error.sentence, True)]
     objects: Objects = []
 
     def there() -> Iterable[Finding]:
@@ -85,8 +85,8 @@ def _findings(cluster: Cluster, names: MeshNames, asked: Asked) -> list[Finding]
                 found.append(finding)  # what was found before an error counts
         except ClusterError as error:
             if _is_the_end(cluster, error):
-                return [*found, BrokenOff(names.name, _told(error), True)]
-            found.append(Finding(names.name, _told(error), True))
+                return [*found, BrokenOff(names.name, error.sentence, True)]
+            found.append(Finding(names.name, error.sentence, True))
     return found
 
 
@@ -115,16 +115,12 @@ def _names_and_lease(cluster: Cluster, names: MeshNames, there: Objects, adopt: 
     yield from name_findings(names, there, adopt, last)
 
 
-def _told(error: ClusterError) -> str:
-    return str(error).removeprefix(f"{error.mesh}: ")
-
-
 def _together(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
     one, two = clusters["mesh1"], clusters["mesh2"]
     try:
         same, ahead = one.uid() == two.uid(), (one.clock_offset(), two.clock_offset())
     except ClusterError as error:
-        yield Finding(error.mesh, _told(error), True)
+        yield Finding(error.mesh, error.sentence, True)
         return
     yield from _this_machine(*ahead)
     if same:
