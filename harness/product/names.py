@@ -53,6 +53,11 @@ def service_server_name(port: int, host: str) -> str:
     return f"outbound_.{port}_._.{host}"
 
 
+def gateway_account(gateway: str) -> str:
+    """Name of the service account that the operator makes for a gateway."""
+    return f"{gateway}-service-account"
+
+
 def has_sidecar(pod: dict[str, Any]) -> bool:
     """Whether a pod has a sidecar: a container, or from 2.6 on an init container that goes on."""
     spec = pod["spec"]
