@@ -8,6 +8,7 @@ pytest_plugins = [
     "fixtures.hooks.unrun",
     "fixtures.hooks.preflight",
     "fixtures.hooks.run",
+    "fixtures.hooks.applicable",
     "fixtures.run",
     "fixtures.clusters",
     "fixtures.ownership",

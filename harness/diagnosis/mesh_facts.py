@@ -15,7 +15,7 @@ from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import Kind
 from harness.cluster.transport import ClusterError, Forbidden, NotFound, Object, Objects
-from harness.product.mesh import MESH1, MESH2, MeshNames
+from harness.product.mesh import SCENARIO, MeshNames
 from harness.product.names import CLUSTER_DOMAIN, DISCOVERY_PORT, ROOT_CONFIG_MAP, SERVICE_PORT
 from harness.product.versions import Bounds, Version, behaviour
 from harness.scenario.entry import ingress_address, node_addresses
@@ -261,9 +261,14 @@ class Facts:
         return found
 
 
-def read_facts(clusters: Mapping[str, Cluster], pool: Executor, patience: float | None = None) -> Facts:
+def read_facts(
+    clusters: Mapping[str, Cluster],
+    pool: Executor,
+    meshes: Mapping[str, MeshNames] = SCENARIO,
+    patience: float | None = None,
+) -> Facts:
     """Begins to read both meshes in `pool`; see MeshFacts."""
-    return Facts(*(MeshFacts(names, clusters[names.name], pool, patience) for names in (MESH1, MESH2)))
+    return Facts(*(MeshFacts(meshes[name], clusters[name], pool, patience) for name in ("mesh1", "mesh2")))
 
 
 def refusal_of(error: ClusterError) -> str:

@@ -137,6 +137,8 @@ class PathLook:
         return self._probes.result()
 
     def _send(self) -> list[Probe]:
+        if not self.facts.mesh2.names.is_scenario:
+            raise NotFound("mesh2", "ask for productpage", "nobody's application but bookinfo is asked")
         # Proxies hear of a pod after it is ready: right after an installation that is no fault yet.
         with contextlib.suppress(ClusterError, WaitTimeout):
             patience = min(_HEARING_SECONDS, self.facts.mesh2.bounds().programmed)

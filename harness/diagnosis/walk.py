@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from harness.cluster.cluster import Cluster
@@ -28,6 +28,7 @@ from harness.diagnosis.commands import addressed
 from harness.diagnosis.mesh_facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
 from harness.diagnosis.request_path import PathLook
+from harness.product.mesh import SCENARIO, MeshNames
 from harness.product.names import DISCOVERY_PORT, SERVICE_PORT
 from harness.run.interrupts import until_one_fails
 
@@ -40,11 +41,12 @@ class Hints:
     """What is known from elsewhere.
 
     weights: percent by mesh that ratings-split is to carry; dependent: what a measurement found wrong with the
-    independence of picks, '' for nothing.
+    independence of picks, '' for nothing; meshes: names of both, by `mesh1` and `mesh2`.
     """
 
     weights: Mapping[str, float] | None = None
     dependent: str = ""
+    meshes: Mapping[str, MeshNames] = field(default_factory=lambda: SCENARIO)
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,10 @@ def diagnose(clusters: Mapping[str, Cluster], hints: Hints | None = None, patien
             name: stack.enter_context(closing(Cluster(name, cluster.kubeconfig, cluster.context, _PATIENCE)))
             for name, cluster in clusters.items()
         }
-        facts = read_facts(own, pool, patience)
+        known = hints or Hints()
+        facts = read_facts(own, pool, known.meshes, patience)
         path = PathLook(facts, pool)
-        steps = _chain(facts, path, hints or Hints())
+        steps = _chain(facts, path, known)
         tasks = [pool.submit(_looked, step) for step in steps]
         until_one_fails(tasks)
         links = tuple(_taken(step, task.result(), clusters) for step, task in zip(steps, tasks, strict=True))
@@ -102,7 +105,7 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
     def both(name: str, look: Callable[[Facts, MeshFacts], Link]) -> list[_Step]:
         return [_Step(name, mesh.names.name, partial(look, facts, mesh)) for mesh in facts.meshes]
 
-    return [
+    installed = [
         *each("API", installation_links.api),
         *both("control plane", installation_links.control_plane),
         *each("member roll", installation_links.member_roll),
@@ -120,6 +123,12 @@ def _chain(facts: Facts, path: PathLook, hints: Hints) -> list[_Step]:
         *both("chain shown", trust_links.shown_chain),
         *each("watch", partial(watch_links.watch, path=path)),
         *both("announced gateways", partial(identity_links.announced, path=path)),
+    ]
+    if not all(mesh.names.is_scenario for mesh in facts.meshes):  # what follows is about bookinfo
+        generated = each("generated routes", generated_links.routes)
+        return [*installed, *generated, *both("strangers", trust_links.strangers)]
+    return [
+        *installed,
         _Step("exports", "mesh1", partial(set_links.exports, facts)),
         _Step("imports", "mesh2", partial(set_links.imports, facts)),
         *each("generated routes", generated_links.routes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from harness.cluster.cluster import Cluster
@@ -14,6 +14,7 @@ from harness.product.names import (
     SERVICE_PORT,
     discovery_server_name,
     exported_name,
+    gateway_account,
     service_server_name,
 )
 from harness.product.versions import Bounds, bounds
@@ -24,38 +25,43 @@ _CONNECT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class MeshNames:
-    """The names of one mesh of the scenario; mesh1 exports, mesh2 imports."""
+    """The names of one of two federated meshes, the scenario's or those that were found.
+
+    name, other: what the run calls this mesh and the one it is federated with, `mesh1` and `mesh2`; peer: name of its
+    ServiceMeshPeer and sets; members: namespaces of its applications; ingress_gateway: by which the other's requests
+    come in, egress_gateway: by which requests to the other leave; root_config_map: holds the other's root; gateways:
+    Deployments and Services of all of them; discovery_name: SNI with which the other asks for what this mesh offers;
+    offers: port and exported name of what it offers.
+    """
 
     name: str
+    other: str
     peer: str
     control_plane: str
-
-    @property
-    def system_namespace(self) -> str:
-        return f"{self.name}-system"
+    system_namespace: str
+    members: tuple[str, ...]
+    trust_domain: str
+    ingress_gateway: str
+    egress_gateway: str
+    root_config_map: str
+    gateways: tuple[str, ...]
+    discovery_name: str
+    offers: tuple[tuple[int, str], ...]
 
     @property
     def app_namespace(self) -> str:
-        return f"{self.name}-bookinfo"
-
-    @property
-    def trust_domain(self) -> str:
-        return f"{self.name}.local"
-
-    @property
-    def ingress_gateway(self) -> str:
-        """The gateway the peer's requests come in by, in this mesh."""
-        return f"{self.peer}-ingress"
-
-    @property
-    def egress_gateway(self) -> str:
-        """The gateway this mesh's requests to the peer go out by."""
-        return f"{self.peer}-egress"
+        """The namespace of the application, the first where there are several; '' for none."""
+        return self.members[0] if self.members else ""
 
     @property
     def exports(self) -> bool:
-        """Whether this mesh offers services: mesh1 does."""
-        return self.name == "mesh1"
+        """Whether this mesh offers services: of the scenario mesh1 does."""
+        return bool(self.offers)
+
+    @property
+    def is_scenario(self) -> bool:
+        """Whether this is a mesh of the scenario, with bookinfo in it; else somebody else has made it."""
+        return self.place == SCENARIO[self.name].place
 
     @property
     def istiod(self) -> str:
@@ -63,30 +69,44 @@ class MeshNames:
         return f"istiod-{self.control_plane}"
 
     @property
-    def gateways(self) -> tuple[str, ...]:
-        """Deployments and Services of all four gateways."""
-        return (ENTRY_GATEWAY, "istio-egressgateway", self.ingress_gateway, self.egress_gateway)
-
-    @property
-    def root_config_map(self) -> str:
-        """ConfigMap in this mesh that holds the peer's root."""
-        return f"{self.peer}-ca-root-cert"
+    def place(self) -> str:
+        """The control plane as `<namespace>/<name>`."""
+        return f"{self.system_namespace}/{self.control_plane}"
 
     def service_account(self, gateway: str) -> str:
-        return f"{gateway}-service-account"
+        return gateway_account(gateway)
 
 
 def server_names(mesh: MeshNames, port: int) -> tuple[str, ...]:
-    """SNIs the peer's egress gateway sends to this mesh's federation ingress, for discovery or for what it exports."""
+    """SNIs the other's egress gateway sends to this mesh's federation ingress, for discovery or for what it exports."""
     if port == DISCOVERY_PORT:
-        return (discovery_server_name(f"{mesh.peer}-system", mesh.name),)
-    services = ((9080, "ratings"), (27017, "mongodb"))
-    return tuple(service_server_name(number, exported_name(name, mesh.peer)) for number, name in services)
+        return (mesh.discovery_name,)
+    return tuple(service_server_name(number, name) for number, name in mesh.offers)
 
 
-MESH1 = MeshNames("mesh1", "mesh2", "fed-export")
-MESH2 = MeshNames("mesh2", "mesh1", "fed-import")
+def _scenario(name: str, other: str, control_plane: str, offers: tuple[tuple[int, str], ...] = ()) -> MeshNames:
+    return MeshNames(
+        name=name,
+        other=other,
+        peer=other,
+        control_plane=control_plane,
+        system_namespace=f"{name}-system",
+        members=(f"{name}-bookinfo",),
+        trust_domain=f"{name}.local",
+        ingress_gateway=f"{other}-ingress",
+        egress_gateway=f"{other}-egress",
+        root_config_map=f"{other}-ca-root-cert",
+        gateways=(ENTRY_GATEWAY, "istio-egressgateway", f"{other}-ingress", f"{other}-egress"),
+        discovery_name=discovery_server_name(f"{other}-system", name),
+        offers=offers,
+    )
+
+
+_OFFERS = ((9080, exported_name("ratings", "mesh2")), (27017, exported_name("mongodb", "mesh2")))
+MESH1 = _scenario("mesh1", "mesh2", "fed-export", _OFFERS)
+MESH2 = _scenario("mesh2", "mesh1", "fed-import")
 OTHER = {"mesh1": MESH2, "mesh2": MESH1}
+SCENARIO: Mapping[str, MeshNames] = {"mesh1": MESH1, "mesh2": MESH2}
 
 
 def istiod_pods(cluster: Cluster, names: MeshNames) -> list[dict]:
@@ -193,8 +213,13 @@ class Federation:
         """`mesh1` or `mesh2`."""
         return {"mesh1": self.mesh1, "mesh2": self.mesh2}[name]
 
+    @property
+    def exporters(self) -> list[Mesh]:
+        """The meshes that offer something to the other."""
+        return [mesh for mesh in self.meshes if mesh.exports]
+
     def peer_of(self, mesh: MeshNames) -> Mesh:
-        return self.mesh(mesh.peer)
+        return self.mesh(mesh.other)
 
     def with_patience(self, seconds: float | None) -> Federation:
         """The same, with the patience of both meshes set; see Mesh."""

@@ -8,27 +8,29 @@ from collections.abc import Mapping
 from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
 from harness.cluster.transport import ClusterError, Objects
-from harness.product.mesh import MESH1, MESH2, MeshNames
+from harness.product.mesh import SCENARIO, MeshNames
 from harness.product.status import PeerStatus
 from harness.report.run_record import PeerState, RunRecord
 from harness.run.waiting import Cancelled, WaitTimeout
 
-_NAMES = {names.name: names for names in (MESH1, MESH2)}
 _LONGEST_RUN = 24 * 3600.0
 
 
-def record_versions(record: RunRecord, cluster: Cluster) -> None:
+def record_versions(record: RunRecord, cluster: Cluster, meshes: Mapping[str, MeshNames] = SCENARIO) -> None:
     """Reads what is installed in one cluster, as far as it can be read."""
-    names, mesh = _NAMES[cluster.name], record.mesh(cluster.name)
+    names, mesh = meshes[cluster.name], record.mesh(cluster.name)
     mesh.server = cluster.server
     try:
         mesh.kubernetes = cluster.version()
-        plane = cluster.find(kinds.CONTROL_PLANE, names.control_plane, names.system_namespace)
+        known = names.control_plane
+        plane = cluster.find(kinds.CONTROL_PLANE, known, names.system_namespace) if known else None
     except (ClusterError, Cancelled) as error:
         mesh.problem = error.sentence if isinstance(error, ClusterError) else "not looked at, the run was interrupted"
         return
     if plane is None:
-        mesh.problem = f"there is no ServiceMeshControlPlane {names.control_plane}"
+        mesh.problem = (
+            f"there is no ServiceMeshControlPlane {names.place if names.control_plane else 'in any namespace'}"
+        )
         return
     mesh.asked = plane["spec"].get("version", "")
     mesh.ossm = (plane.get("status") or {}).get("chartVersion", "")
@@ -40,8 +42,10 @@ class PeerRecorder:
     A peer that is not there is a peer whose watches are not connected. What cannot be read is not recorded.
     """
 
-    def __init__(self, record: RunRecord, clusters: Mapping[str, Cluster]) -> None:
-        self._record, self._clusters = record, dict(clusters)
+    def __init__(
+        self, record: RunRecord, clusters: Mapping[str, Cluster], meshes: Mapping[str, MeshNames] = SCENARIO
+    ) -> None:
+        self._record, self._clusters, self._meshes = record, dict(clusters), meshes
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=self._follow, args=(cluster,), name=f"peer status {name}", daemon=True)
@@ -58,7 +62,7 @@ class PeerRecorder:
             thread.join(5)
 
     def _follow(self, cluster: Cluster) -> None:
-        names = _NAMES[cluster.name]
+        names = self._meshes[cluster.name]
         last: PeerState | None = None
 
         def note(found: Objects) -> bool:

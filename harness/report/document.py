@@ -77,8 +77,11 @@ def digest(content: Json) -> str:
 
 
 def aggregate(results: Iterable[Result]) -> str:
-    """success, failure, partial or unknown: nothing that was skipped or not run is a success, no result is unknown."""
-    found = set(results)
+    """success, failure, partial or unknown: nothing that was skipped or not run is a success, no result is unknown.
+
+    What does not apply counts as if it were not there.
+    """
+    found = set(results) - {Result.NOT_APPLICABLE}
     if Result.FAILED in found:
         return "failure"
     if not found - {Result.NOT_RUN}:
@@ -147,6 +150,7 @@ def _of_profile(entries: Sequence[Json]) -> Json:
             "failed": len(of(Result.FAILED)),
             "skipped": len(of(Result.SKIPPED)),
             "notRun": len(of(Result.NOT_RUN)),
+            "notApplicable": len(of(Result.NOT_APPLICABLE)),
         },
         "failed": [entry["id"] for entry in of(Result.FAILED)],
         "skipped": [{"id": entry["id"], "reason": entry["reason"]} for entry in of(Result.SKIPPED)],
@@ -164,7 +168,9 @@ def _told(result: str, judged: Sequence[Json], record: RunRecord) -> str:
     if record.ended is None:
         return "The run has not ended: this is what was known when it began."
     if result == "success":
-        return f"Both meshes are federated: all {len(judged)} requirements hold."
+        others = sum(entry["result"] == Result.NOT_APPLICABLE for entry in judged)
+        spared = f"; {others} do not apply" if others else ""
+        return f"Both meshes are federated: all {len(judged) - others} requirements hold{spared}."
     if result == "unknown":
         return "Nothing was tested, so nothing is known."
     failed = [entry["id"] for entry in judged if entry["result"] == Result.FAILED]

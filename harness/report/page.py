@@ -26,6 +26,7 @@ _RESULTS = {
     "failed": ("✗ failed", "bad"),
     "skipped": ("– skipped", "unsure"),
     "not-run": ("· not run", "unsure"),
+    "not-applicable": ("○ not applicable", "good"),
 }
 _STATES = {"ok": ("✓ ok", "good"), "broken": ("✗ broken", "bad"), "unknown": ("? unknown", "unsure")}
 _PROFILES = {"install": "Installation", "fed": "Federation", "split": "Traffic split"}

@@ -13,8 +13,9 @@ from harness.split.meter import Measurement
 
 
 class Result(StrEnum):
-    """What came of one test or requirement, best first."""
+    """What came of one test or requirement, best first; what does not apply says nothing beside what does."""
 
+    NOT_APPLICABLE = "not-applicable"
     PASSED = "passed"
     NOT_RUN = "not-run"
     SKIPPED = "skipped"

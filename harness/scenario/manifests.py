@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from harness.cluster.kinds import JAEGER, KIALI, ROUTE, Kind
-from harness.product.mesh import OTHER, IngressAddress, MeshNames
+from harness.product.mesh import IngressAddress, MeshNames
+from harness.product.names import CLUSTER_DOMAIN, DISCOVERY_PORT, SERVICE_PORT
 
 Object = dict[str, Any]
 DIRECTORY = Path(__file__).resolve().parents[2] / "manifests"
@@ -93,13 +94,9 @@ def bookinfo(mesh: MeshNames) -> list[Object]:
 
 
 def cluster_local(mesh: MeshNames) -> IngressAddress:
-    """Where the peer finds this mesh's ingress when both are in one cluster, as the manifests have it."""
-    peer = OTHER[mesh.name]
-    spec = next(obj["spec"] for obj in load(f"{peer.name}/federation") if obj["kind"] == "ServiceMeshPeer")
-    remote = spec["remote"]
-    return IngressAddress(
-        tuple(remote["addresses"]), remote["discoveryPort"], remote["servicePort"], "Service in the same cluster"
-    )
+    """Where the other mesh finds this one's ingress when both are in one cluster."""
+    host = f"{mesh.ingress_gateway}.{mesh.system_namespace}.svc.{CLUSTER_DOMAIN}"
+    return IngressAddress((host,), DISCOVERY_PORT, SERVICE_PORT, "Service in the same cluster")
 
 
 def scenario(mesh: MeshNames) -> list[Object]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import yaml
 
+from harness.product.topology.links import PeerName
 from harness.product.versions import KNOWN, refused_istiods
+from harness.scenario.meshes_file import MeshEntry, read_meshes
 
 REPORT_FILES = ("report.yaml", "junit.xml", "index.html")
 KEEP = ("never", "failure", "always")
@@ -75,6 +77,18 @@ OPTIONS = (
     ),
     Option("--federation-keep", "what stays after the run: never, failure or always", "never", metavar="WHEN"),
     Option("--federation-adopt", "verify what is installed, provision nothing", switch=True),
+    Option(
+        "--meshes",
+        "with --federation-adopt: file of meshes to look at instead of the two kubeconfigs, a YAML list of name, "
+        "kubeconfig and, where needed, context, namespace and controlPlane",
+        metavar="FILE",
+    ),
+    Option(
+        "--federation-link",
+        "whom the ServiceMeshPeers of two meshes mean, where their objects do not tell or a run is to choose: "
+        "MESH:PEER=MESH:PEER, a mesh by its namespace or namespace/name",
+        metavar="LINK",
+    ),
     Option("--federation-plan", "look at both clusters, say what would be created, and stop", switch=True),
     Option("--federation-sweep", "remove what earlier runs left behind, and stop", switch=True),
     Option(
@@ -115,7 +129,8 @@ class SplitSettings:
 class Settings:
     """The options of a run, checked. kubeconfigs and contexts are those of mesh1 and mesh2, None for the lab.
 
-    settle: seconds, None for what the version may need.
+    meshes: where to look for meshes, those of --meshes or of the kubeconfigs; said: (mesh, peer) that mean each other,
+    both ways; settle: seconds, None for what the version may need.
     """
 
     clusters: str
@@ -125,6 +140,8 @@ class Settings:
     adopt: bool
     plan: bool
     sweep: bool
+    meshes: tuple[MeshEntry, ...]
+    said: Mapping[PeerName, PeerName]
     kind_bootstrap: Path | None
     settle: float | None
     report: Path | None
@@ -139,11 +156,8 @@ class Settings:
     def __str__(self) -> str:
         if self.kubeconfigs is None:
             return EMBEDDED_SAYS if self.clusters == "embedded" else f"a pair of {self.clusters} clusters"
-        named = [
-            f"mesh{n} from {path}{f' (context {context})' if context else ''}"
-            for n, (path, context) in enumerate(zip(self.kubeconfigs, self.contexts, strict=True), 1)
-        ]
-        return ", ".join(named)
+        contexts = {entry.name: f" (context {entry.context})" if entry.context else "" for entry in self.meshes}
+        return ", ".join(f"{entry.name} from {entry.kubeconfig}{contexts[entry.name]}" for entry in self.meshes)
 
 
 def value_of(option: Option, flag: Any, ini: Any, environment: Mapping[str, str]) -> tuple[Any, bool]:
@@ -186,6 +200,8 @@ def read_settings(values: Mapping[str, Any], given: Collection[str] = (), empty:
         adopt=bool(values.get("federation_adopt")),
         plan=bool(values.get("federation_plan")),
         sweep=bool(values.get("federation_sweep")),
+        meshes=found.entries(kubeconfigs),
+        said=found.link(),
         kind_bootstrap=found.bootstrap(clusters),
         settle=found.number("federation_settle", float, 0, 3600) if found.text("federation_settle") else None,
         report=found.report(),
@@ -230,6 +246,7 @@ class _Reader:
 
     def __init__(self, values: Mapping[str, Any], given: Collection[str]) -> None:
         self.values, self.given, self.problems = values, given, list[str]()
+        self._listed: list[MeshEntry] = []
 
     def text(self, name: str) -> str:
         return str(self.values.get(name) or "").strip()
@@ -267,6 +284,18 @@ class _Reader:
             return 50, 50
         return pair
 
+    def link(self) -> dict[PeerName, PeerName]:
+        """The two ends of --federation-link, each by the other."""
+        value = self.text("federation_link")
+        parts = [end.strip().rpartition(":") for end in value.split("=")] if value else []
+        ends = [(mesh, peer) for mesh, _, peer in parts]
+        if value and not (len(ends) == 2 and all(mesh and peer for mesh, peer in ends)):
+            self.refuse("federation_link", "must be MESH:PEER=MESH:PEER, such as red:north=green:south")
+            return {}
+        if value and not self.values.get("federation_adopt"):
+            self.refuse("federation_link", "is only for --federation-adopt")
+        return {ends[0]: ends[1], ends[1]: ends[0]} if value else {}
+
     def bootstrap(self, clusters: str) -> Path | None:
         value = self.text("kind_bootstrap")
         if not value:
@@ -289,6 +318,8 @@ class _Reader:
         return Path(value) if value else None
 
     def sources(self) -> tuple[tuple[Path, Path] | None, str]:
+        if self.text("meshes"):
+            return self._meshes(), "kubeconfig"
         asked = self.choice("federation_clusters", CLUSTERS)
         files = [self.text("mesh1_kubeconfig"), self.text("mesh2_kubeconfig")]
         if not any(files):
@@ -311,6 +342,29 @@ class _Reader:
             else:
                 self._kubeconfig(f"mesh{number}", mine)
         return (Path(files[0]), Path(files[1])), "kubeconfig"
+
+    def _meshes(self) -> tuple[Path, Path] | None:
+        """The first two kubeconfigs of the file of --meshes; it stands for every other way to name clusters."""
+        for name in ("mesh1_kubeconfig", "mesh2_kubeconfig", "federation_clusters", "mesh1_context", "mesh2_context"):
+            if self.text(name) and name in self.given:
+                self.refuse(name, "leaves no room for --meshes")
+        if not self.values.get("federation_adopt"):
+            self.refuse("meshes", "is only for --federation-adopt")
+        self._listed, problems = read_meshes(Path(self.text("meshes")))
+        for problem in problems:
+            self.refuse("meshes", problem)
+        if len(self._listed) == 1 and not problems:
+            self.refuse("meshes", "names one mesh; a federation has two")
+        paths = [entry.kubeconfig for entry in self._listed[:2]]
+        return (paths[0], paths[1]) if len(paths) == 2 else None
+
+    def entries(self, kubeconfigs: tuple[Path, Path] | None) -> tuple[MeshEntry, ...]:
+        """Where to look for meshes."""
+        if self._listed or not kubeconfigs:
+            return tuple(self._listed)
+        contexts = [self.text(f"mesh{number}_context") or None for number in (1, 2)]
+        named = zip(("mesh1", "mesh2"), kubeconfigs, contexts, strict=True)
+        return tuple(MeshEntry(name, path, context) for name, path, context in named)
 
     def _no_contexts(self, clusters: str) -> None:
         made = f"{'a pair of kind clusters' if clusters == 'kind' else 'the embedded lab'} is made for the run"

@@ -15,7 +15,7 @@ from harness.product.topology.model import Object
 from selftests.support.certificates import Authority, pem
 
 CAPTURES = Path(__file__).parents[1] / "data" / "observed" / "topologies"
-NODES = {"one": "10.200.0.11", "two": "10.200.0.12"}
+_NODES = ("10.200.0.11", "10.200.0.12")  # of the first cluster and of the second
 _KINDS = {
     "smcp": kinds.CONTROL_PLANE,
     "smmr": kinds.MEMBER_ROLL,
@@ -60,9 +60,9 @@ def captured(folder: str, where: dict[str, str]) -> Captured:
     found = Captured()
     kept = (*_KINDS.values(), kinds.SERVICE, kinds.CONFIG_MAP, kinds.NODE)
     roots = {mesh: pem(Authority.make(mesh).root) for mesh in where}
-    for label in dict.fromkeys(where.values()):
+    for label, node in zip(dict.fromkeys(where.values()), _NODES, strict=False):
         found.objects[label] = {kind: [] for kind in kept}
-        addresses = [{"type": "InternalIP", "address": NODES[label]}]
+        addresses = [{"type": "InternalIP", "address": node}]
         found.objects[label][kinds.NODE] = [{"metadata": {"name": label}, "status": {"addresses": addresses}}]
     for mesh, label in where.items():
         objects = found.objects[label]

@@ -14,16 +14,28 @@ _SHORT = 12  # characters of a fingerprint, for people
 
 def findings(topology: Topology) -> list[Finding]:
     """Everything at once, in the order of clusters, meshes and peers."""
-    found = list(_astray(topology))
+    found = [*_unread(topology), *_astray(topology)]
     for link in topology.links:
         told = [*_meant(topology, link), *_reciprocal(topology, link), *_sets(link)]
         found += [Finding(link.mesh.cluster, text) for text in told]
-    return found
+    return list(dict.fromkeys(found))
+
+
+def _unread(topology: Topology) -> Iterator[Finding]:
+    """What could not be looked at, so that nothing is known of it."""
+    for cluster in topology.clusters:
+        reasons: dict[str, list[str]] = {}
+        for kind, reason in cluster.unread.items():
+            reasons.setdefault(reason, []).append(str(kind))
+        for reason, unread in reasons.items():
+            yield Finding(cluster.label, f"{_listed(unread)} could not be read: {reason}")
 
 
 def _astray(topology: Topology) -> Iterator[Finding]:
     """Peers and sets that nobody reads: beside no control plane, or without a peer of their name."""
     for cluster in topology.clusters:
+        if cluster.unread.keys() & {kinds.CONTROL_PLANE, kinds.PEER}:
+            continue
         planes = {obj["metadata"]["namespace"] for obj in cluster.all(kinds.CONTROL_PLANE)}
         peers = {(obj["metadata"]["namespace"], obj["metadata"]["name"]) for obj in cluster.all(kinds.PEER)}
         for kind in (kinds.PEER, *_SETS):
@@ -120,6 +132,9 @@ def _reciprocal(topology: Topology, link: Link) -> Iterator[str]:
         return
     back = topology.link(to, link.back) if link.back else None
     if back is None:
+        far = topology.objects(to.cluster)
+        if far and kinds.PEER in far.unread:
+            return
         names = _listed(other.peer for other in topology.links_of(to))
         yield f"{link.where} means {to}, which has no {kinds.PEER} for {link.mesh} (it has: {names}): one way only"
         return

@@ -22,23 +22,25 @@ PeerName = tuple[str, str]  # label, namespace or namespace/name of a mesh, and 
 
 
 def topology(clusters: Iterable[ClusterObjects], said: Mapping[PeerName, PeerName] | None = None) -> Topology:
-    """Meshes and links of these clusters; a cluster that is given twice counts once.
+    """Meshes and links of these clusters; what is in a cluster that is given twice counts once.
 
     said: who is meant where a person said it, (mesh, peer) by (mesh, peer), in both directions.
     """
-    once: dict[str, ClusterObjects] = {}
+    found: list[ClusterObjects] = []
+    once: dict[tuple[str, str], tuple[ClusterObjects, InstalledMesh]] = {}
     for cluster in clusters:
-        once.setdefault(cluster.uid or cluster.label, cluster)
-    found = tuple(once.values())
-    planes = [(cluster, obj) for cluster in found for obj in cluster.all(kinds.CONTROL_PLANE)]
-    meshes = [installed_mesh(cluster, obj) for cluster, obj in planes]
+        found += [cluster] if cluster not in found else []
+        for obj in cluster.all(kinds.CONTROL_PLANE):
+            mesh = installed_mesh(cluster, obj)
+            once.setdefault((mesh.uid, mesh.place), (cluster, mesh))
+    meshes = [mesh for _, mesh in once.values()]
     links = [
         _link(cluster, mesh, peer, meshes)
-        for (cluster, _), mesh in zip(planes, meshes, strict=True)
+        for cluster, mesh in once.values()
         for peer in cluster.all(kinds.PEER, mesh.namespace)
     ]
     links = [_as_said(link, meshes, said or {}) for link in links]
-    return Topology(found, tuple(meshes), tuple(_with_back(link, links) for link in links))
+    return Topology(tuple(found), tuple(meshes), tuple(_with_back(link, links) for link in links))
 
 
 def named(meshes: Sequence[InstalledMesh], name: str) -> list[InstalledMesh]:

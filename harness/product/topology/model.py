@@ -200,7 +200,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Topology:
-    """Meshes and links of all clusters in view; clusters: their objects, each cluster once."""
+    """Meshes and links of all clusters in view; clusters: their objects."""
 
     clusters: tuple[ClusterObjects, ...]
     meshes: tuple[InstalledMesh, ...]

@@ -21,11 +21,15 @@ _THREADS = 16  # of one cluster
 
 @dataclass(frozen=True)
 class Scope:
-    """What is looked at of one cluster; namespace, control_plane: only this one, None for all there are."""
+    """What is looked at of one cluster; namespace, control_plane: only this one, None for all there are.
+
+    home: the namespace that is looked at where the user may not see all of them, '' for none.
+    """
 
     cluster: Cluster
     namespace: str | None = None
     control_plane: str | None = None
+    home: str = ""
 
 
 def read(scopes: Iterable[Scope]) -> list[ClusterObjects]:
@@ -92,7 +96,17 @@ class _Reading:
     unread: dict[Kind, str] = field(default_factory=dict)
 
     def everything(self, kind: Kind, namespace: str | None) -> list[Object]:
-        return self._noted(kind, lambda: self.scope.cluster.list(kind, namespace if kind.namespaced else None))
+        cluster, home = self.scope.cluster, self.scope.home
+
+        def read() -> list[Object]:
+            try:
+                return cluster.list(kind, namespace if kind.namespaced else None)
+            except Forbidden:
+                if namespace or not (home and kind.namespaced):
+                    raise
+                return cluster.list(kind, home)
+
+        return self._noted(kind, read)
 
     def find(self, kind: Kind, namespace: str, name: str) -> list[Object]:
         def read() -> list[Object]:

@@ -10,7 +10,7 @@ from typing import Any
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import LEASE, NAMESPACE, Kind, kind_of
 from harness.cluster.transport import Forbidden, NotFound, Object, Objects
-from harness.product.mesh import MESH1, MESH2, MeshNames
+from harness.product.mesh import SCENARIO, MeshNames
 from harness.product.names import ROOT_CONFIG_MAP
 from harness.scenario.manifests import OWNER, OWNER_LABEL, scenario
 from harness.scenario.ownership import lease
@@ -33,25 +33,27 @@ Inventory = Mapping[str, Remembered]
 
 
 def _kinds(names: MeshNames) -> list[Kind]:
-    return list(dict.fromkeys(kind_of(obj) for obj in scenario(names)))
+    return list(dict.fromkeys(kind_of(obj) for obj in scenario(SCENARIO[names.name])))
 
 
-def take_inventory(clusters: Mapping[str, Cluster]) -> Inventory:
-    """All namespaces, and in the scenario's namespaces everything of the kinds the suite writes. Raises ClusterError.
+def take_inventory(clusters: Mapping[str, Cluster], meshes: Mapping[str, MeshNames] = SCENARIO) -> Inventory:
+    """All namespaces, and in those of the meshes everything of the kinds the suite writes. Raises ClusterError.
 
     What is on its way out, what the suite made, and what goes away with that, is not counted.
     """
-    found, unseen = _look(clusters)
+    found, unseen = _look(clusters, meshes)
     for error in unseen.values():
         raise error
     return found
 
 
-def _look(clusters: Mapping[str, Cluster]) -> tuple[dict[str, Remembered], dict[str, Forbidden]]:
+def _look(
+    clusters: Mapping[str, Cluster], meshes: Mapping[str, MeshNames]
+) -> tuple[dict[str, Remembered], dict[str, Forbidden]]:
     """The inventory, and by place why it may not be looked at."""
     found: dict[str, Remembered] = {}
     unseen: dict[str, Forbidden] = {}
-    for names in (MESH1, MESH2):
+    for names in meshes.values():
         cluster = clusters[names.name]
         namespaces = _there(cluster, names)
         listed: dict[str, Objects] = {}
@@ -79,8 +81,8 @@ def _place(names: MeshNames, kind: Kind, namespace: str) -> str:
 
 
 def _there(cluster: Cluster, names: MeshNames) -> list[str]:
-    """The scenario's namespaces that exist: Roles go away with theirs, and so does everything else."""
-    return [name for name in (names.system_namespace, names.app_namespace) if cluster.find(NAMESPACE, name)]
+    """The namespaces of a mesh that exist: Roles go away with theirs, and so does everything else."""
+    return [name for name in (names.system_namespace, *names.members) if name and cluster.find(NAMESPACE, name)]
 
 
 def _owners(obj: Object) -> set[str]:
@@ -103,9 +105,11 @@ def _listed(cluster: Cluster, kind: Kind, namespace: str, selector: str | None =
         return []
 
 
-def _remains(clusters: Mapping[str, Cluster], run_ids: Set[str]) -> Iterator[tuple[str, str]]:
+def _remains(
+    clusters: Mapping[str, Cluster], run_ids: Set[str], meshes: Mapping[str, MeshNames]
+) -> Iterator[tuple[str, str]]:
     """(uid, sentence) of what carries these runs' label anywhere; in our namespaces only where no more may be seen."""
-    for names in (MESH1, MESH2):
+    for names in meshes.values():
         cluster = clusters[names.name]
         for kind in _kinds(names):
             for obj in _everywhere(cluster, kind, names, f"{OWNER_LABEL}={OWNER}"):
@@ -125,14 +129,19 @@ def _everywhere(cluster: Cluster, kind: Kind, names: MeshNames, selector: str) -
             yield from _listed(cluster, kind, namespace, selector)
 
 
-def audit(clusters: Mapping[str, Cluster], run_ids: Set[str], before: Inventory) -> list[str]:
+def audit(
+    clusters: Mapping[str, Cluster],
+    run_ids: Set[str],
+    before: Inventory,
+    meshes: Mapping[str, MeshNames] = SCENARIO,
+) -> list[str]:
     """How the clusters differ from `before`, and what of these runs remains; [] when there is no trace of them.
 
     run_ids: this run's, and those of the runs whose remains it has taken over.
     What may not be looked at any more is said to be so. Kinds that the operator brought with the first control plane
     stay, as its own. Raises ClusterError.
     """
-    after, unseen = _look(clusters)
+    after, unseen = _look(clusters, meshes)
     problems = [f"{place} could not be looked at: {error.detail}" for place, error in unseen.items()]
     for key, old in before.items():
         new = after.get(key)
@@ -145,4 +154,4 @@ def audit(clusters: Mapping[str, Cluster], run_ids: Set[str], before: Inventory)
         elif new.said != old.said:
             parts = [part for part in old.said if old.said[part] != new.said[part]]
             problems.append(f"{key} was there before the run and has been changed: {', '.join(parts)}")
-    return [*problems, *sorted(dict(_remains(clusters, run_ids)).values())]
+    return [*problems, *sorted(dict(_remains(clusters, run_ids, meshes)).values())]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from harness.cluster.cluster import Cluster
 from harness.cluster.transport import (
+    CertificateError,
     ClusterError,
     Forbidden,
     KubeconfigError,
@@ -17,7 +18,7 @@ from harness.cluster.transport import (
     Unauthorized,
     Unreachable,
 )
-from harness.product.mesh import MESH1, MESH2, MeshNames
+from harness.product.mesh import SCENARIO, MeshNames
 from harness.scenario.ownership.lease import held_by, last_holder
 from harness.scenario.ownership.remains import by_run, existing, were_kept
 from harness.scenario.preflight.findings import BrokenOff, Finding, answering
@@ -41,32 +42,31 @@ class Asked:
     istiods: int = 1
 
 
-def preflight(clusters: Mapping[str, Cluster], asked: Asked = Asked()) -> list[Finding]:
+def preflight(
+    clusters: Mapping[str, Cluster], asked: Asked = Asked(), names: Mapping[str, MeshNames] = SCENARIO
+) -> list[Finding]:
     """All findings on the clusters there are, by mesh name; nothing is changed."""
     with ThreadPoolExecutor(max(1, len(clusters)), thread_name_prefix="preflight") as pool:
-        tasks = [pool.submit(_findings, cluster, _names(name), asked) for name, cluster in clusters.items()]
+        tasks = [pool.submit(_findings, cluster, names[name], asked) for name, cluster in clusters.items()]
         found = [finding for task in tasks for finding in task.result()]
     asked_more = {name: clusters[name] for name in answering(clusters, found)}
     if len(asked_more) == 2:
-        found += list(_together(asked_more))
+        found += list(_together(asked_more, names))
     else:
-        found += list(_addresses(asked_more))
+        found += list(_addresses(asked_more, names))
     return found
-
-
-def _names(name: str) -> MeshNames:
-    return {"mesh1": MESH1, "mesh2": MESH2}[name]
 
 
 def _findings(cluster: Cluster, names: MeshNames, asked: Asked) -> list[Finding]:
     try:
         cluster.knock()
     except ClusterError as error:
-        return [BrokenOff(names.name, error.sentence, True)]
+        return [_broken_off(names, error, asked)]
     objects: Objects = []
 
     def there() -> Iterable[Finding]:
-        objects.extend(existing(cluster, names))
+        if names.is_scenario:
+            objects.extend(existing(cluster, names))
         return ()
 
     found: list[Finding] = []
@@ -85,9 +85,15 @@ def _findings(cluster: Cluster, names: MeshNames, asked: Asked) -> list[Finding]
                 found.append(finding)  # what was found before an error counts
         except ClusterError as error:
             if _is_the_end(cluster, error):
-                return [*found, BrokenOff(names.name, error.sentence, True)]
+                return [*found, _broken_off(names, error, asked)]
             found.append(Finding(names.name, error.sentence, True))
     return found
+
+
+def _broken_off(names: MeshNames, error: ClusterError, asked: Asked) -> BrokenOff:
+    """Of an adopted federation an API server that fails is a failure to be explained; otherwise nothing can begin."""
+    fails = isinstance(error, ServerError | Unreachable) and not isinstance(error, CertificateError)
+    return BrokenOff(names.name, error.sentence, not (asked.adopt and fails), note=True)
 
 
 def _is_the_end(cluster: Cluster, error: ClusterError) -> bool:
@@ -115,7 +121,7 @@ def _names_and_lease(cluster: Cluster, names: MeshNames, there: Objects, adopt: 
     yield from name_findings(names, there, adopt, last)
 
 
-def _together(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
+def _together(clusters: Mapping[str, Cluster], names: Mapping[str, MeshNames]) -> Iterable[Finding]:
     one, two = clusters["mesh1"], clusters["mesh2"]
     try:
         same, ahead = one.uid() == two.uid(), (one.clock_offset(), two.clock_offset())
@@ -135,7 +141,7 @@ def _together(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
         yield Finding("both meshes", text + advice, breaks, note=True)
     else:
         yield Finding("both meshes", f"the clocks of the clusters agree to {_SKEW_SHOWN:.0f} s")
-    yield from _addresses(clusters)
+    yield from _addresses(clusters, names)
 
 
 def _this_machine(mesh1_ahead: float, mesh2_ahead: float) -> Iterable[Finding]:
@@ -150,8 +156,8 @@ def _this_machine(mesh1_ahead: float, mesh2_ahead: float) -> Iterable[Finding]:
         yield Finding("both meshes", f"the clock of this machine is {one} and {two}: {judged}", note=True)
 
 
-def _addresses(clusters: Mapping[str, Cluster]) -> Iterable[Finding]:
+def _addresses(clusters: Mapping[str, Cluster], names: Mapping[str, MeshNames]) -> Iterable[Finding]:
     """How each will be found by the other; nothing of what a failed look at it has told already."""
     for name, cluster in clusters.items():
         with contextlib.suppress(ClusterError):
-            yield from address_findings(cluster, _names(name))
+            yield from address_findings(cluster, names[name])

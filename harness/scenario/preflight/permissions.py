@@ -29,7 +29,7 @@ from harness.cluster.kinds import (
     kind_of,
 )
 from harness.cluster.transport import Forbidden, NotFound
-from harness.product.mesh import MeshNames
+from harness.product.mesh import SCENARIO, MeshNames
 from harness.scenario.manifests import scenario
 from harness.scenario.ownership import lease
 from harness.scenario.preflight.findings import Finding
@@ -82,7 +82,10 @@ def needs(names: MeshNames, adopt: bool, there: Collection[str] = ()) -> Iterato
 
 
 def _needs(names: MeshNames, adopt: bool, there: Collection[str]) -> Iterator[Need]:
-    places = dict.fromkeys((kind_of(obj), obj["metadata"].get("namespace", "")) for obj in scenario(names))
+    own = SCENARIO[names.name]
+    spaces = {own.system_namespace: names.system_namespace, own.app_namespace: names.app_namespace, "": ""}
+    wanted = ((kind_of(obj), spaces[obj["metadata"].get("namespace", "")]) for obj in scenario(own))
+    places = dict.fromkeys(place for place in wanted if place[1] or not place[0].namespaced)
     spaces_stay = {names.system_namespace, names.app_namespace} <= set(there)
     for kind, namespace in places:
         reading = adopt or (kind == NAMESPACE and spaces_stay)

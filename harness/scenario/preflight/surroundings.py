@@ -59,11 +59,14 @@ def name_findings(names: MeshNames, there: Objects, adopt: bool, dead: lease.Hol
 
 
 def _adopted(names: MeshNames, there: Objects) -> Iterator[Finding]:
+    if not names.is_scenario:
+        yield Finding(names.name, f"{names.place or 'the mesh'} is adopted as it is; nothing is created")
+        return
     present = {described(obj) for obj in there}
     missing = [described(obj) for obj in scenario(names) if described(obj) not in present]
     needed = [name for name in missing if name.startswith((CONTROL_PLANE.kind, MEMBER_ROLL.kind, NAMESPACE.kind))]
     if needed:
-        yield Finding(names.name, f"--federation-adopt: there is no {', no '.join(needed)} to adopt", True)
+        yield Finding(names.name, f"--federation-adopt: there is no {', no '.join(needed)} to adopt", note=True)
     yield Finding(names.name, f"{len(present)} objects are adopted as they are; nothing is created")
 
 

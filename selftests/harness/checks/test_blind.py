@@ -54,7 +54,7 @@ PLURALS = {kind.plural for kind in vars(kinds).values() if isinstance(kind, kind
 
 
 def mesh_on(names: MeshNames, cluster: Cluster) -> Mesh:
-    return Mesh(names.name, names.peer, names.control_plane, cluster, "v2.1", "2.1.6", NOWHERE, patience=0.2)
+    return Mesh(*vars(names).values(), cluster, "v2.1", "2.1.6", NOWHERE, patience=0.2)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from harness.cluster.forwarded import Answer
 from harness.cluster.transport import ClusterError
 from harness.product.discovery import Announced, DiscoveryAnswer, discovery_route
 from harness.product.envoy import Endpoint
-from harness.product.mesh import MESH2, Federation, IngressAddress, Mesh, server_names
+from harness.product.mesh import MESH2, SCENARIO, Federation, IngressAddress, Mesh, server_names
 from harness.product.status import exported_services, imported_services
 from harness.run.waiting import WaitTimeout
 
@@ -51,8 +51,8 @@ class Answers:
 
 
 def mesh(name: str, answers: Answers | None = None) -> Mesh:
-    peer, control_plane = {"mesh1": ("mesh2", "fed-export"), "mesh2": ("mesh1", "fed-import")}[name]
-    return Mesh(name, peer, control_plane, answers or Answers(), "v2.1", "2.1.6", NOWHERE)  # type: ignore[arg-type]
+    installed = {"cluster": answers or Answers(), "version": "v2.1", "release": "2.1.6", "ingress": NOWHERE}
+    return Mesh(**vars(SCENARIO[name]), **installed)  # type: ignore[arg-type]
 
 
 def pod(name: str, address: str = "10.0.0.1") -> dict[str, Any]:

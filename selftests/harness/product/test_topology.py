@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.cluster import kinds
@@ -172,6 +174,13 @@ def test_an_identity_of_another_gateway_is_found():
     found.peer("west", "east")["security"]["clientID"] = client
     said = "sends by egress-west, which is east.example/ns/east-mesh/sa/egress-west-service-account"
     assert f"admits {client}; ServiceMeshPeer east-mesh/west {said}" in told(found)
+
+
+def test_what_could_not_be_read_is_told_and_is_not_missing(pair):
+    one, two = pair.clusters()
+    objects = {kind: [] if kind == kinds.PEER else some for kind, some in one.objects.items()}
+    blind = replace(one, objects=objects, unread={kinds.PEER: "forbidden"})
+    assert list(map(str, findings(topology([blind, two])))) == ["one: ServiceMeshPeer could not be read: forbidden"]
 
 
 def test_a_set_that_nobody_has_read_is_found(pair):

@@ -22,6 +22,7 @@ from selftests.support.reports import SCHEMA, booked, content_of, even, full_rec
 from selftests.support.scripted import BACKENDS, Answer
 
 PASSED, FAILED, SKIPPED, NOT_RUN = Result.PASSED, Result.FAILED, Result.SKIPPED, Result.NOT_RUN
+NOT_APPLICABLE = Result.NOT_APPLICABLE
 
 
 def requirement(content: dict, identity: str) -> dict:
@@ -44,6 +45,9 @@ def full() -> dict:
         ([PASSED], "success"),
         ([PASSED, NOT_RUN], "partial"),
         ([PASSED, SKIPPED], "partial"),
+        ([PASSED, NOT_APPLICABLE], "success"),
+        ([NOT_APPLICABLE], "unknown"),
+        ([NOT_APPLICABLE, FAILED], "failure"),
         ([SKIPPED], "partial"),
         ([PASSED, SKIPPED, FAILED], "failure"),
         ([NOT_RUN, FAILED], "failure"),
@@ -124,9 +128,9 @@ def test_reports_keep_to_the_schema(full):
 @pytest.mark.parametrize(
     ("result", "statistics"),
     [
-        ("success", {"passed": 9, "failed": 0, "skipped": 1, "notRun": 0}),
-        ("success", {"passed": 0, "failed": 0, "skipped": 0, "notRun": 0}),
-        ("partial", {"passed": 9, "failed": 1, "skipped": 0, "notRun": 0}),
+        ("success", {"passed": 9, "failed": 0, "skipped": 1, "notRun": 0, "notApplicable": 0}),
+        ("success", {"passed": 0, "failed": 0, "skipped": 0, "notRun": 0, "notApplicable": 0}),
+        ("partial", {"passed": 9, "failed": 1, "skipped": 0, "notRun": 0, "notApplicable": 0}),
     ],
 )
 def test_the_schema_knows_what_is_no_success(result, statistics):

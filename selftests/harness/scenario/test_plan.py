@@ -12,9 +12,11 @@ import pytest
 
 from harness.cluster import kinds
 from harness.product.mesh import MESH1, MESH2
+from harness.product.topology.reading import Scope
+from harness.scenario.adopt import survey
 from harness.scenario.manifests import scenario
 from harness.scenario.ownership import lease
-from harness.scenario.plan import plan
+from harness.scenario.plan import adoption
 from selftests.support.dead_api import DeadApi
 from selftests.support.lab import Lab, clusters, lab
 
@@ -113,7 +115,7 @@ def test_a_plan_asks_a_cluster_that_gives_no_answer_once_and_plans_the_other(lab
 
 
 def test_with_adoption_only_the_leases_would_be_created(clusters):
-    (line,) = plan(clusters, adopt=True)
+    *_, line = adoption(survey(Scope(cluster) for cluster in clusters.values()))
     assert line.startswith(f"would be created: Lease {lease.NAMESPACE}/{lease.NAME} in each cluster")
 
 

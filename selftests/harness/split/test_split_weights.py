@@ -11,7 +11,7 @@ import yaml
 
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import VIRTUAL_SERVICE
-from harness.product.mesh import Federation, IngressAddress, Mesh
+from harness.product.mesh import MESH1, MESH2, Federation, IngressAddress, Mesh
 from harness.split.ratings_split import SPLIT, SplitMeter
 from selftests.support.api import api_server
 
@@ -44,8 +44,8 @@ def split(cluster):
 @pytest.fixture
 def meter(cluster) -> SplitMeter:
     address = IngressAddress(("127.0.0.1",), 8188, 15443, "none")
-    mesh1 = Mesh("mesh1", "mesh2", "fed-export", cluster, "v2.1", "2.1.6", address)
-    mesh2 = Mesh("mesh2", "mesh1", "fed-import", cluster, "v2.1", "2.1.6", address)
+    mesh1 = Mesh(**vars(MESH1), cluster=cluster, version="v2.1", release="2.1.6", ingress=address)
+    mesh2 = Mesh(**vars(MESH2), cluster=cluster, version="v2.1", release="2.1.6", ingress=address)
     return SplitMeter(Federation(mesh1, mesh2, one_cluster=True), "http://127.0.0.1:1/productpage")
 
 

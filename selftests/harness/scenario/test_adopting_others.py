@@ -1,0 +1,118 @@
+"""A federation that somebody else has made, with names of their own, is found, verified and left as it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.cluster import kinds
+from harness.cluster.cluster import Cluster
+from selftests.support.lab import Lab, lab
+from selftests.support.topologies import Federated, shape
+
+__all__ = ["lab"]
+ROOT = Path(__file__).parents[3]
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def federated(lab: Lab) -> Iterator[Federated]:
+    """Red in the first cluster and green in the second: each exports one service to the other."""
+    settings = dict(zip(("red", "green"), lab.clusters, strict=True))
+    clusters = {name: Cluster(name, found.kubeconfig) for name, found in settings.items()}
+    found = Federated(clusters, shape("other-names"))
+    found.bring_up()
+    yield found
+    for cluster in clusters.values():
+        cluster.close()
+
+
+@pytest.fixture(scope="module")
+def run(lab: Lab, federated: Federated) -> Run:
+    """Runs the suite on what is there; its exit status and all that it says."""
+
+    def adopted(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--federation-adopt"]
+        command += [f"--{settings.name}-kubeconfig={settings.kubeconfig}" for settings in lab.clusters]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
+        done = subprocess.run([*command, *arguments], cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert federated
+    return adopted
+
+
+@pytest.fixture(scope="module")
+def planned(run: Run) -> tuple[int, str]:
+    return run("--federation-plan")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mesh red-mesh/core (mesh1): OSSM 2.1.6 (v2.1), trust domain red.example, MultiTenant, members shop; ",
+        "red-mesh/core (mesh1) and green-mesh/core (mesh2), which it calls green and which calls it red",
+        "        stock.trade.svc.green-exports.local, taken as stock.front.svc.red-imports.local",
+        "        cart.trade.svc.red-exports.local, taken as cart.shop.svc.green-imports.local",
+        "mesh2 is green-mesh/core: peer red, ingress ingress-red, egress egress-red",
+    ],
+)
+def test_the_preview_tells_the_meshes_and_who_offers_what_to_whom_both_ways(planned, line):
+    code, said = planned
+    assert code == 0, said
+    assert line in said
+
+
+@pytest.fixture(scope="module")
+def verified(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, dict]:
+    """A run of all contracts, with its report."""
+    report = tmp_path_factory.mktemp("report")
+    code, said = run("--federation-settle", "10", "--federation-report", str(report))
+    return code, said, yaml.safe_load((report / "report.yaml").read_text())
+
+
+def test_a_healthy_federation_of_others_is_conformant(verified):
+    code, said, report = verified
+    assert (code, report["result"]) == (0, "success"), said
+    results = {entry["id"]: entry["result"] for entry in report["requirements"]}
+    assert set(results.values()) == {"passed", "not-applicable"}
+
+
+def test_what_does_not_apply_is_bookinfo_s_own_and_says_why(verified):
+    _, _, report = verified
+    spared = {entry["id"]: entry["reason"] for entry in report["requirements"] if entry["result"] == "not-applicable"}
+    assert spared.keys() >= {"INSTALL-014", "FED-009", "FED-010", "SPLIT-002", "SPLIT-003", "SPLIT-004"}
+    assert all(spared.values())
+    as_it_is = {
+        *(f"INSTALL-{number:03}" for number in (1, 2, 5, 8, 9, 11, 12)),
+        "FED-001",
+        "FED-002",
+        "FED-007",
+        "FED-008",
+    }
+    assert not as_it_is & spared.keys()
+
+
+def test_nothing_is_left_behind_or_changed(verified, federated):
+    _, said, _ = verified
+    assert "left behind: nothing; what was there before is there again" in said
+    generation = federated.clusters["red"].get(kinds.PEER, "green", "red-mesh")["metadata"]["generation"]
+    assert generation == 1
+
+
+def test_a_root_of_another_mesh_is_told_and_fails_the_contract_of_it(run, federated):
+    red = federated.clusters["red"]
+    right = red.get(kinds.CONFIG_MAP, "root-of-green", "red-mesh")["data"]
+    own = red.get(kinds.CONFIG_MAP, "istio-ca-root-cert", "red-mesh")["data"]
+    red.patch(kinds.CONFIG_MAP, "root-of-green", "red-mesh", {"data": own})
+    code, said = run("--federation-settle", "4", "-k", "INSTALL-011")
+    red.patch(kinds.CONFIG_MAP, "root-of-green", "red-mesh", {"data": right})
+    assert code == 1, said
+    assert "but its root is that of this mesh itself: ConfigMap red-mesh/root-of-green holds" in said
+    assert "INSTALL-011  failed" in said
