@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from harness.checks.compared import Compared
 from harness.cluster import kinds
-from harness.cluster.transport import Objects
+from harness.cluster.transport import Object, Objects
 from harness.product.mesh import Federation, Mesh, MeshNames
 from harness.product.names import SHARED, exported_name, imported_host, local_host
 from harness.product.status import PeerStatus, ServiceEntry, exported_services, imported_services
@@ -129,6 +129,44 @@ def exports_of(mesh: Mesh) -> tuple[ServiceEntry, ...] | None:
 def imports_of(mesh: Mesh) -> tuple[ServiceEntry, ...] | None:
     """What the mesh says it imports from its peer; None where its ImportedServiceSet has no status."""
     return imported_services(mesh.cluster.get(kinds.IMPORTS, mesh.peer, mesh.system_namespace))
+
+
+def agreement(federation: Federation) -> tuple[set[str], set[str]]:
+    """Exported names as the exporters list them, and as the importers do, of both directions.
+
+    What no import rule asks for counts as taken; where rules ask and nothing is offered, that is in the second.
+    """
+    offered, taken = set[str](), set[str]()
+    for importer in federation.meshes:
+        exporter = federation.peer_of(importer)
+        offers = {entry.exported_name for entry in _listed(exporter, kinds.EXPORTS, exported_services)}
+        rules = _import_rules(importer)
+        taken |= {entry.exported_name for entry in _listed(importer, kinds.IMPORTS, imported_services)}
+        taken |= {name for name in offers if not any(_asks_for(rule, name) for rule in rules)}
+        if rules and not offers:
+            taken.add(
+                f"what ImportedServiceSet {importer.system_namespace}/{importer.peer} of {importer.name} asks for"
+            )
+        offered |= offers
+    return offered, taken
+
+
+def _listed(
+    mesh: Mesh, kind: kinds.Kind, read: Callable[[Object], tuple[ServiceEntry, ...] | None]
+) -> tuple[ServiceEntry, ...]:
+    found = mesh.cluster.find(kind, mesh.peer, mesh.system_namespace)
+    return (read(found) if found else None) or ()
+
+
+def _import_rules(mesh: Mesh) -> list[Object]:
+    found = mesh.cluster.find(kinds.IMPORTS, mesh.peer, mesh.system_namespace) or {}
+    return [rule.get("nameSelector") or {} for rule in (found.get("spec") or {}).get("importRules") or []]
+
+
+def _asks_for(selector: Object, exported: str) -> bool:
+    """Whether an import rule takes an exported name; what it leaves out, or has a star for, takes everything."""
+    name, namespace, *_ = exported.split(".")
+    return selector.get("name") in (None, "", "*", name) and selector.get("namespace") in (None, "", "*", namespace)
 
 
 def compared_sets(where: str, asked: Sequence[ServiceEntry], listed: Sequence[ServiceEntry] | None) -> Compared:

@@ -95,7 +95,7 @@ def _no_control_plane(look: Look, facts: Facts, mesh: MeshFacts) -> Link:
             seen = f"there is none, but {peer.names.name}'s {peer.names.control_plane} is"
             here, there = mesh.cluster.kubeconfig, peer.cluster.kubeconfig
             return look.broken("kubeconfigs-swapped", seen, kubeconfig=there, peer_kubeconfig=here)
-    return look.broken("control-plane-missing", "there is none", name=name)
+    return look.broken("control-plane-missing", "there is none", name=name or "in any namespace")
 
 
 def _proof(mesh: MeshFacts) -> str:

@@ -214,6 +214,11 @@ class Federation:
         return {"mesh1": self.mesh1, "mesh2": self.mesh2}[name]
 
     @property
+    def is_scenario(self) -> bool:
+        """Whether both meshes are the scenario's, with bookinfo in them."""
+        return all(mesh.is_scenario for mesh in self.meshes)
+
+    @property
     def exporters(self) -> list[Mesh]:
         """The meshes that offer something to the other."""
         return [mesh for mesh in self.meshes if mesh.exports]

@@ -70,8 +70,9 @@ class Version:
     otherwise when its ServiceMeshPeer is next looked at. exports, imports: names of the Gateway and VirtualService
     that istiod makes for a service, in its memory. cut_from: the patch level from which names of over 63 characters
     are cut and end in a hash, None for no such. unknown_cluster: flags by which an access log says that a route leads
-    to a cluster that does not exist. leader_only: of several istiods
-    only the one that leads federates. patch: the patch level meant, 0 where it is not known.
+    to a cluster that does not exist. view_counts: an egress gateway whose network view is another than the documented
+    one, or none, has no endpoints of imports. leader_only: of several istiods only the one that leads federates.
+    patch: the patch level meant, 0 where it is not known.
     """
 
     release: str
@@ -84,6 +85,7 @@ class Version:
     cut_from: int | None = 0
     unknown_cluster: frozenset[str] = frozenset({"NC"})
     leader_only: bool = False
+    view_counts: bool = False
     patch: int = 0
 
     @property
@@ -134,6 +136,7 @@ TABLE = {
         cut_from=None,
         unknown_cluster=frozenset({"NR", "NC"}),
         leader_only=True,
+        view_counts=True,
     ),
     "v2.2": Version(release="2.2.13", oldest="v2.1", fast_from=None, cut_from=4),
     "v2.3": Version(release="2.3.11", oldest="v2.1", fast_from=None),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
-from harness.cluster.transport import NotFound
+from harness.cluster.transport import NotFound, Object
 from harness.product.mesh import OTHER, SCENARIO, Federation, IngressAddress, Mesh, MeshNames
 from harness.product.names import discovery_server_name
 from harness.product.topology import ClusterObjects, Finding, InstalledMesh, Link, Topology, findings, topology
@@ -132,7 +132,7 @@ def _names(
     """Names of one mesh, whose peer object for the other is `link`, `back` being the other's for this one."""
     domain, namespace, account = _admitted(back)
     namespace = mesh.namespace if mesh else namespace
-    peer = link.peer if link else _peer_by_sets(found, mesh) or (other.namespace if other else "")
+    peer = _peer(found, mesh, link, other)
     gateways = (*mesh.ingresses, *mesh.egresses) if mesh else ()
     ingress = (link and link.ingress) or (back and back.entrance) or next(iter(mesh.ingresses[-1:] if mesh else ()), "")
     watcher = other.namespace if other else _admitted(link)[1]
@@ -148,7 +148,7 @@ def _names(
         egress_gateway=(link and link.egress) or account.removesuffix("-service-account"),
         root_config_map=link.root_config_map if link else f"{peer}-ca-root-cert",
         gateways=gateways,
-        discovery_name=discovery_server_name(watcher, back.peer if back else ""),
+        discovery_name=discovery_server_name(watcher, _peer(found, other, back, mesh)),
         offers=link.offers if link else (),
     )
 
@@ -158,6 +158,11 @@ def _admitted(link: Link | None) -> tuple[str, str, str]:
     domain, _, rest = (link.client_id if link else "").partition("/ns/")
     namespace, _, account = rest.partition("/sa/")
     return domain, namespace, account
+
+
+def _peer(found: Topology, mesh: InstalledMesh | None, link: Link | None, other: InstalledMesh | None) -> str:
+    """What a mesh calls the other: by its peer object, else as its sets do, else by the other's namespace."""
+    return link.peer if link else _peer_by_sets(found, mesh) or (other.namespace if other else "unknown")
 
 
 def _peer_by_sets(found: Topology, mesh: InstalledMesh | None) -> str:
@@ -171,12 +176,34 @@ def _peer_by_sets(found: Topology, mesh: InstalledMesh | None) -> str:
 
 
 def _members(found: Topology, mesh: InstalledMesh | None) -> tuple[str, ...]:
-    """The namespaces that the member roll asks for; those it has configured where it asks by a pattern."""
+    """The namespaces that the member roll asks for; those it has configured where it asks by a pattern.
+
+    Without a roll those that the sets of the mesh name: they have to be members.
+    """
     cluster = _objects(found, mesh)
-    roll = cluster.find(kinds.MEMBER_ROLL, mesh.namespace, "default") if cluster and mesh else None
-    asked = tuple(((roll or {}).get("spec") or {}).get("members") or ())
+    if not cluster or not mesh:
+        return ()
+    if mesh.members is None:
+        return tuple(sorted(_in_rules(cluster, mesh.namespace)))
+    roll = cluster.find(kinds.MEMBER_ROLL, mesh.namespace, "default") or {}
+    asked = tuple((roll.get("spec") or {}).get("members") or ())
     by_pattern = not asked or any("*" in member for member in asked)
-    return ((mesh.members if mesh else None) or ()) if by_pattern else asked
+    return mesh.members if by_pattern else asked
+
+
+def _in_rules(cluster: ClusterObjects, namespace: str) -> set[str]:
+    """Own namespaces in the rules of sets: of what is exported, and into which is imported."""
+    found = set()
+    for obj in cluster.all(kinds.EXPORTS, namespace):
+        found |= {(rule.get("nameSelector") or {}).get("namespace", "") for rule in _rules(obj, "exportRules")}
+    for obj in cluster.all(kinds.IMPORTS, namespace):
+        aliases = [((rule.get("nameSelector") or {}).get("alias")) or {} for rule in _rules(obj, "importRules")]
+        found |= {alias.get("namespace", "") for alias in aliases}
+    return found - {"", "*"}
+
+
+def _rules(obj: Object, field: str) -> list[Object]:
+    return (obj.get("spec") or {}).get(field) or []
 
 
 def _objects(found: Topology, mesh: InstalledMesh | None) -> ClusterObjects | None:

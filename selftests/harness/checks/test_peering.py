@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from harness.checks import installation
 from harness.checks.data_plane import ImportedEndpoints, requests_received
 from harness.checks.peering import (
+    agreement,
     compared_sets,
     remote_problems,
     unconnected,
@@ -17,7 +19,9 @@ from harness.checks.peering import (
     wanted_imports,
     watch_problems,
 )
+from harness.cluster import kinds
 from harness.cluster.forwarded import Answer
+from harness.cluster.kinds import Kind
 from harness.cluster.transport import ClusterError
 from harness.product.discovery import Announced, DiscoveryAnswer, discovery_route
 from harness.product.envoy import Endpoint
@@ -50,9 +54,61 @@ class Answers:
         return self.proxy
 
 
-def mesh(name: str, answers: Answers | None = None) -> Mesh:
+def mesh(name: str, answers: Answers | Sets | None = None) -> Mesh:
     installed = {"cluster": answers or Answers(), "version": "v2.1", "release": "2.1.6", "ingress": NOWHERE}
     return Mesh(**vars(SCENARIO[name]), **installed)  # type: ignore[arg-type]
+
+
+class Sets:
+    """An API that has these sets: kind to object; what is not there is not found."""
+
+    def __init__(self, **sets: dict[str, Any]) -> None:
+        self.sets = sets
+
+    def find(self, kind: Kind, *_: object) -> dict[str, Any] | None:
+        return self.sets.get({kinds.EXPORTS: "exports", kinds.IMPORTS: "imports"}[kind])
+
+
+def exporting(*names: str) -> dict[str, Any]:
+    return {"status": {"exportedServices": [{"exportedName": name, "localService": {}} for name in names]}}
+
+
+def importing(*names: str, asks: str = "trade") -> dict[str, Any]:
+    rules = [{"type": "NameSelector", "nameSelector": {"namespace": asks}}]
+    taken = [{"exportedName": name, "localService": {"hostname": "here"}} for name in names]
+    return {"spec": {"importRules": rules}, "status": {"importedServices": taken}}
+
+
+STOCK, CART = "stock.trade.svc.west-exports.local", "cart.trade.svc.east-exports.local"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "agree"),
+    [
+        ({"exports": exporting(STOCK)}, {"imports": importing(STOCK)}, True),
+        ({"exports": exporting(STOCK), "imports": importing(CART)}, {"exports": exporting(CART)}, True),
+        ({"exports": exporting(STOCK)}, {"imports": importing()}, False),
+        ({"exports": exporting(STOCK)}, {"imports": importing(asks="elsewhere")}, True),
+        ({"exports": exporting(STOCK)}, {}, True),
+        ({}, {"imports": importing(STOCK)}, False),
+        ({"exports": exporting(STOCK), "imports": importing()}, {"imports": importing(STOCK)}, False),
+    ],
+    ids=["one way", "both ways", "not taken", "not asked for", "nobody asks", "not offered", "one way is not offered"],
+)
+def test_what_is_offered_and_asked_for_is_taken_in_both_directions(one, two, agree):
+    federation = Federation(mesh("mesh1", Sets(**one)), mesh("mesh2", Sets(**two)), one_cluster=False)
+    offered, taken = agreement(federation)
+    assert (offered == taken) == agree, (offered, taken)
+
+
+@pytest.mark.parametrize(
+    ("release", "view", "works"),
+    [("2.1.6", "network-red", True), ("2.1.6", "", True), ("2.1.6", "red", False), ("2.2.13", "red", True)],
+)
+def test_a_network_view_works_as_captured(monkeypatch, release, view, works):
+    monkeypatch.setattr(installation, "network_view", lambda _: view)
+    other = replace(mesh("mesh1"), system_namespace="green-mesh", peer="red", release=release)
+    assert (view in installation.working_views(other)) == works
 
 
 def pod(name: str, address: str = "10.0.0.1") -> dict[str, Any]:

@@ -96,6 +96,14 @@ def test_a_vote_that_disagrees_is_the_finding(pair, change, sentence):
     assert str(finding).startswith(begin + sentence)
 
 
+def test_no_mesh_is_its_own_peer_whatever_its_objects_say(pair):
+    for change in (wrong_root, wrong_address):
+        change(pair)
+    pair.peer("west", "east")["security"]["trustDomain"] = "west.example"
+    (link,) = [link for link in topology(pair.clusters()).links if link.peer == "east"]
+    assert link.to.namespace == "east-mesh"
+
+
 def test_of_three_meshes_the_one_whose_root_is_held_instead_is_named():
     found = captured("d-three-meshes/2.1", THREE)
     held = found.get(kinds.CONFIG_MAP, "west", "east-ca-root-cert")

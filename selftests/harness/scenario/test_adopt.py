@@ -55,6 +55,16 @@ def test_the_names_of_a_mesh_without_its_peer_are_those_that_the_other_expects(p
         assert getattr(after, name) == getattr(before, name), name
 
 
+def test_how_discovery_is_asked_for_is_known_where_one_peer_is_missing(pair):
+    pair.drop(kinds.PEER, "west", "east")
+    assert named(pair)["mesh1"].discovery_name == "discovery.west-mesh.svc.east.local"
+
+
+def test_members_without_a_roll_are_the_namespaces_that_the_sets_name(pair):
+    pair.drop(kinds.MEMBER_ROLL, "west", "default")
+    assert named(pair)["mesh2"].members == ("front",)
+
+
 def test_of_a_mesh_that_is_gone_its_place_is_known_from_the_other(pair):
     pair.objects["mesh2"] = {kind: [] for kind in pair.objects["mesh2"]}
     gone = named(pair)["mesh2"]
