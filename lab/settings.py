@@ -24,6 +24,8 @@ KNOBS = {
     "drain_seconds": Knob(3, 45, "how long proxies keep connections of changed listeners"),
     "blind_seconds": Knob(2.0, 60.0, "how long a restarted istiod 2.1 is without federation"),
     "import_seconds": Knob(1.0, 300.0, "how long an edited ImportedServiceSet waits for the resync of an istiod 2.1"),
+    "retry_seconds": Knob(10.0, 120.0, "how long a resync that fails is tried, with no push to any proxy meanwhile"),
+    "stale_seconds": Knob(2.0, 50.0, "how long an istiod that is gone stays in the peer's status"),
     "webhook_seconds": Knob(0.0, 20.0, "how long the operator's webhooks do not listen though it is Available"),
 }
 """The options of `python -m lab up` of these names, and the fields of ClusterSettings."""
@@ -50,6 +52,8 @@ class ClusterSettings:
     drain_seconds: int = 45
     blind_seconds: float = 60
     import_seconds: float = 300
+    retry_seconds: float = 120
+    stale_seconds: float = 50
     webhook_seconds: float = 0
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -96,6 +97,7 @@ class MeshState:
         self._cache: dict[str, Any] = {}
         self._objects_changed = self._proxies_concerned = False
         self._timer: asyncio.TimerHandle | None = None
+        self._holders = 0
         for informer in self.informers.all():
             informer.on_change(self._object_changed)
 
@@ -118,6 +120,16 @@ class MeshState:
         """Says that `federation` changed: proxies are configured anew within about 10 ms."""
         self._proxies_concerned = True
         self._schedule()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No proxy is configured anew while this lasts; what changed meanwhile reaches them afterwards."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            self._schedule()
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """`callback` runs in the event loop after objects of the cluster changed, bursts gathered into one call.
@@ -145,7 +157,7 @@ class MeshState:
         if self._objects_changed:
             self._objects_changed = False
             _call(self._callbacks)
-        if self._proxies_concerned:
+        if self._proxies_concerned and not self._holders:
             self._proxies_concerned = False
             _call(self._publishers)
 

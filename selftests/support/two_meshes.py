@@ -139,7 +139,15 @@ class Mesh:
         self.pod_ip, self.egress_ip = loopback_address(), loopback_address()
         self.api = MemoryApi()
         self._settings = ClusterSettings(
-            name, 16, "/nowhere", "https://nowhere", "", ossm_version=version, blind_seconds=0, import_seconds=0
+            name,
+            16,
+            "/nowhere",
+            "https://nowhere",
+            "",
+            ossm_version=version,
+            blind_seconds=0,
+            import_seconds=0,
+            stale_seconds=0,
         )
         self._smcp = smcp
         self._tasks: list[asyncio.Task[None]] = []
@@ -154,10 +162,10 @@ class Mesh:
         self.api.put(resources.POD, {"metadata": meta, "status": {"podIP": pod_ip}})
         return state
 
-    def add_istiod(self) -> MeshState:
-        """Starts another istiod of this mesh."""
+    def add_istiod(self, number: int | None = None) -> MeshState:
+        """Starts another istiod of this mesh; the number ends the name of its pod."""
         address = loopback_address()
-        state = self._join(len(self.api.states) + 1, address)
+        state = self._join(len(self.api.states) + 1 if number is None else number, address)
         self._tasks.append(asyncio.create_task(run_federation(state)))
         return state
 

@@ -47,7 +47,9 @@ class _Parts:
     def __init__(self, state: MeshState) -> None:
         self.client = DiscoveryClient(state.informers.services.items, state.pod_ip)
         self.leader = Leader(state.api, state.namespace, state.pod_name, lambda: self.peers.touch_all())
-        self.writer = StatusWriter(state, lambda name: self.peers.reported(name), lambda: self.leader.leading)
         rules = rules_for(state.settings.ossm_version)
+        # Captured on Kubernetes 1.20; newer API servers refuse such a status.
+        doubles = rules.doubles_newcomers and int(state.settings.kubernetes_version.split(".")[1]) < 21
+        self.writer = StatusWriter(state, lambda name: self.peers.reported(name), lambda: self.leader.leading, doubles)
         self.peers = PeerController(state, rules, self.client, self.writer.touch, self.leader)
         self.server = DiscoveryServer(self.peers.find)

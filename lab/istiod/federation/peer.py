@@ -18,7 +18,7 @@ from lab.istiod.federation.objects import PeerSpec, discovery_objects, export_ob
 from lab.istiod.federation.rules import ExportRules, ImportRules, ServiceKey, locality_labels
 from lab.istiod.federation.status import Object, PeerStatus, exported_services, imported_services
 from lab.istiod.federation.versions import VersionRules
-from lab.istiod.federation.watch import PeerWatch
+from lab.istiod.federation.watch import PeerWatch, Resyncs
 from lab.istiod.knobs import SYNC
 from lab.istiod.model import FederationOutput
 from lab.istiod.registry import hostname_of
@@ -84,9 +84,8 @@ class FederatedPeer:
         self._imports = Imports()
         self._unwanted: set[ServiceKey] = set()
         self._complaint = ""
-        self.watch = PeerWatch(
-            self.spec, client, self.status, self._take, rules.resync, lambda: SYNC not in state.knobs
-        )
+        resyncs = Resyncs(rules.resync, state.settings.retry_seconds, lambda: SYNC not in state.knobs, state.held)
+        self.watch = PeerWatch(self.spec, client, self.status, self._take, resyncs)
         if not self.spec.client_id:
             log.error(
                 "no ClientID specified for MeshFederation %s/%s: AuthorizationPolicy for exported services "

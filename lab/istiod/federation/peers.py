@@ -67,7 +67,6 @@ class PeerController:
         informers.peers.on_change(lambda key, *_: self._queue.put_nowait(key[1]))
         informers.imports.on_change(self._imports_changed)
         informers.config_maps.on_change(self._config_map_changed)
-        informers.pods.on_change(self._pod_changed)
         informers.services.on_change(self._networks.service_changed)
         self._networks.begin()
         self._state.on_change(self._refresh)
@@ -205,8 +204,4 @@ class PeerController:
             self._queue.put_nowait(name)
         if key[1] == CONFIG_MAP_NAME:
             self._networks.announce()
-            self.touch_all()
-
-    def _pod_changed(self, key: Key, _: Object | None, new: Object | None) -> None:
-        if new is None and key[0] == self._state.namespace:
             self.touch_all()

@@ -130,10 +130,13 @@ class PeerStatus:
         return entry
 
 
-def discovery_status(current: Mapping[str, Any] | None, own: Object, alive: frozenset[str] | None) -> Object:
+def discovery_status(
+    current: Mapping[str, Any] | None, own: Object, alive: frozenset[str] | None, doubles: bool = False
+) -> Object:
     """`discoveryStatus` with this pod's entry in its place; a list without entries is None.
 
-    current: the status before; alive: names of the istiod pods, given by the leader only, which drops the others.
+    current: the status before; alive: names of the istiod pods, given by the leader only, which drops the others;
+    doubles: a pod that is new in front of others is listed twice, until whoever writes next.
     """
     known = {
         entry["pod"]: entry
@@ -141,8 +144,9 @@ def discovery_status(current: Mapping[str, Any] | None, own: Object, alive: froz
         for entry in ((current or {}).get("discoveryStatus") or {}).get(entries) or ()
         if alive is None or entry["pod"] in alive
     }
+    twice = doubles and own["pod"] not in known and any(own["pod"] < pod for pod in known)
     known[own["pod"]] = own
-    entries = [known[pod] for pod in sorted(known)]
+    entries = [known[pod] for pod in sorted([*known, own["pod"]] if twice else known)]
     return {
         "active": [entry for entry in entries if entry["watch"]["connected"]] or None,
         "inactive": [entry for entry in entries if not entry["watch"]["connected"]] or None,

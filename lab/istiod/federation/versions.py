@@ -16,6 +16,7 @@ class VersionRules:
     same_generation_ignored: a set made anew with the generation of the one before it is not looked at.
     lists_unmatched: services that no import rule wants stand in the status with an empty local service.
     leader_only: an istiod beside the one that leads sees no ConfigMap, so it meets no peer.
+    doubles_newcomers: an istiod that is new in front of others is listed twice until the status is written again.
     keeps_leavers: what is exported from a namespace that leaves the mesh stays exported, though nothing serves it.
     starts_blind: peers that are there when istiod starts are looked at before it sees ConfigMaps, in vain.
     freezes: a deleted peer to which something is exported stops the one worker, until istiod starts anew.
@@ -29,6 +30,7 @@ class VersionRules:
     same_generation_ignored: bool
     lists_unmatched: bool
     leader_only: bool
+    doubles_newcomers: bool
     keeps_leavers: bool
     starts_blind: bool
     freezes: bool
@@ -53,6 +55,7 @@ def rules_for(version: str) -> VersionRules:
         same_generation_ignored=not old,
         lists_unmatched=not old,
         leader_only=old,
+        doubles_newcomers=not old,
         keeps_leavers=old,
         starts_blind=old,
         freezes=(major, minor) <= (2, 2),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import aiohttp
 import orjson
@@ -17,7 +19,7 @@ from lab.istiod.federation.status import PeerStatus
 
 log = ComponentLog("federation-registry")
 _FIRST_PAUSE, _GROWTH, _JITTER, _LONGEST_PAUSE = 0.5, 1.5, 0.5, 60.0
-_RETRY_EVERY, _RETRY_FOR = 1.0, 120.0
+_RETRY_EVERY = 1.0
 
 
 class Backoff:
@@ -35,12 +37,22 @@ class Backoff:
         return pause
 
 
-class PeerWatch:
-    """Keeps the list of a peer's services current.
+@dataclass(frozen=True)
+class Resyncs:
+    """How the services of a peer are polled.
 
-    `received` gets every list that was polled. `every` is the time in seconds between unasked resyncs;
-    while `syncs` says no, nothing is polled.
+    every: seconds between two resyncs that nobody asked for; retry_for: seconds one that fails is tried again;
+    allowed: while it says no, nothing is polled; held: entered for as long as a resync lasts.
     """
+
+    every: float
+    retry_for: float
+    allowed: Callable[[], bool]
+    held: Callable[[], AbstractContextManager[None]]
+
+
+class PeerWatch:
+    """Keeps the list of a peer's services current; `received` gets every list that was polled."""
 
     def __init__(
         self,
@@ -48,12 +60,10 @@ class PeerWatch:
         client: DiscoveryClient,
         status: PeerStatus,
         received: Callable[[list[ExportedService], Gateways], Awaitable[None]],
-        every: float,
-        syncs: Callable[[], bool] = lambda: True,
+        resyncs: Resyncs,
     ) -> None:
         self.peer = peer
-        self._syncs = syncs
-        self._client, self._status, self._received, self._every = client, status, received, every
+        self._client, self._status, self._received, self._resyncs = client, status, received, resyncs
         self._backoff = Backoff()
         self._events: asyncio.Queue[int | None] = asyncio.Queue()
         self._syncing = asyncio.Lock()
@@ -143,27 +153,34 @@ class PeerWatch:
 
     async def _resync_regularly(self) -> None:
         while True:
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(self._resyncs.every)
             await self.resync()
 
     async def resync(self) -> int | None:
-        """Polls until there is an answer, at most two minutes; the checksum of the list, None without one."""
-        if not self._syncs():
+        """Polls until there is an answer, or for `retry_for` seconds; the checksum of the list, None without one.
+
+        As in the product no proxy is configured anew meanwhile: who wants to know the mesh's services waits.
+        """
+        if not self._resyncs.allowed():
             return None
         async with self._syncing:
-            deadline = asyncio.get_running_loop().time() + _RETRY_FOR
-            while True:
-                try:
-                    services, gateways, total = await self._poll()
-                    break
-                except DiscoveryError as error:
-                    if asyncio.get_running_loop().time() + _RETRY_EVERY > deadline:
-                        log.warning("resync failed: timeout while waiting (last error: %s)", error)
-                        return None
-                    await asyncio.sleep(_RETRY_EVERY)
-            await self._received(services, gateways)
-            self._status.full_sync()
-            return total
+            with self._resyncs.held():
+                return await self._resync()
+
+    async def _resync(self) -> int | None:
+        deadline = asyncio.get_running_loop().time() + self._resyncs.retry_for
+        while True:
+            try:
+                services, gateways, total = await self._poll()
+                break
+            except DiscoveryError as error:
+                if asyncio.get_running_loop().time() + _RETRY_EVERY > deadline:
+                    log.warning("resync failed: timeout while waiting (last error: %s)", error)
+                    return None
+                await asyncio.sleep(_RETRY_EVERY)
+        await self._received(services, gateways)
+        self._status.full_sync()
+        return total
 
     async def _poll(self) -> tuple[list[ExportedService], Gateways, int]:
         async with self._client.get(self.peer, "/v1/services/") as response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -33,15 +34,37 @@ class Reported(Protocol):
 
 
 class StatusWriter:
-    """Writes what changed; `find` gives the peer of a name, `leading` says whether this pod leads."""
+    """Writes what changed; `find` gives the peer of a name, `leading` says whether this pod leads.
 
-    def __init__(self, state: MeshState, find: Callable[[str], Reported | None], leading: Callable[[], bool]) -> None:
-        self._state, self._find, self._leading = state, find, leading
+    doubles: whether a pod that is new in front of others is listed twice at first.
+    """
+
+    def __init__(
+        self, state: MeshState, find: Callable[[str], Reported | None], leading: Callable[[], bool], doubles: bool
+    ) -> None:
+        self._state, self._find, self._leading, self._doubles = state, find, leading, doubles
         self._waiting: set[str] = set()
+        self._began = time.monotonic()
+        self._gone: dict[str, float] = {}
         self._reconciler = Reconciler("federation-status", self._write, workers=2)
 
     async def run(self) -> None:
+        self._state.informers.pods.on_change(self._pod_changed)
+        self._look_again()
         await self._reconciler.run()
+
+    def _pod_changed(self, key: Key, _: Object | None, new: Object | None) -> None:
+        if new is None and key[0] == self._state.namespace:
+            self._gone[key[1]] = time.monotonic()
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Once who is gone is to be listed no more."""
+        asyncio.get_running_loop().call_later(self._state.settings.stale_seconds + _GATHER, self._touch_all)
+
+    def _touch_all(self) -> None:
+        for _, name in self._state.informers.peers.items:
+            self.touch(name)
 
     def touch(self, peer: str) -> None:
         """Has the statuses of a peer and its sets written soon, if they differ."""
@@ -67,12 +90,19 @@ class StatusWriter:
             await self._write_one(kind, key, lambda _: {field: services})
 
     def _discovery(self, peer: Reported, current: Object) -> Object:
-        return discovery_status(current, peer.status.render(), self._alive() if self._leading() else None)
+        return discovery_status(
+            current, peer.status.render(), self._listed() if self._leading() else None, self._doubles
+        )
 
-    def _alive(self) -> frozenset[str]:
+    def _listed(self) -> frozenset[str] | None:
+        """The pods that may stand in a status: those that are there or have left only now; None for all."""
+        oldest = time.monotonic() - self._state.settings.stale_seconds
+        if self._began > oldest:
+            return None  # who left before this istiod began is not known to it
+        self._gone = {name: left for name, left in self._gone.items() if left > oldest}
         namespace = self._state.namespace
         pods = {name for home, name in self._state.informers.pods.items if home == namespace}
-        return frozenset(pods | {self._state.pod_name})
+        return frozenset(pods | self._gone.keys() | {self._state.pod_name})
 
     async def _write_one(
         self, kind: Resource, key: Key, status: Callable[[Object], Object], uid: str | None = None

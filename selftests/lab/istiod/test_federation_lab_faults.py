@@ -286,6 +286,34 @@ async def tell_of_a_frozen_federation(version, observed):
 
 
 @in_federation
+async def test_an_importer_pushes_nothing_while_its_resync_is_answered_400(both, caplog):
+    """Captured (taking-away.md, E4): a new Service came to a sidecar 108.7 s later, when the resync gave up."""
+    mesh2, pushes = both.mesh2, []
+    await mesh2.restart(retry_seconds=2)
+    await both.until(lambda: mesh2.objects() and both.connected())
+    await take_the_peer_away(both)
+    await both.until(lambda: mesh2.entry()["watch"].get("lastDisconnectStatus") == "400 Bad Request")
+
+    def pushed():
+        known = [service.hostname for service in mesh2.state.services()]
+        pushes.append(
+            (
+                "late.mesh2-bookinfo.svc.cluster.local" in known,
+                any("resync failed: timeout" in text for text in caplog.messages),
+            )
+        )
+
+    mesh2.state.on_publish(pushed)
+    mesh2.api.edit(resources.IMPORTS, mesh2.key, domainSuffix="anything.local")  # which is what resyncs here
+    await both.until(lambda: any("error handling /services/ request" in text for text in caplog.messages))
+    late = copy.deepcopy(mesh2.api.items(resources.SERVICE)["mesh2-bookinfo", "details"])
+    late["metadata"]["name"] = "late"
+    mesh2.api.put(resources.SERVICE, late)
+    await both.until(lambda: (True, True) in pushes)
+    assert (True, False) not in pushes
+
+
+@in_federation
 async def test_a_peer_is_deleted_cleanly_once_nothing_is_exported(both):
     mesh1 = both.mesh1
     mesh1.api.remove(resources.EXPORTS, mesh1.key)

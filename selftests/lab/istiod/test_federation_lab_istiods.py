@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import aiohttp
 
 from lab import resources
-from selftests.support.two_meshes import in_federation
+from selftests.support.stories import told_in
+from selftests.support.two_meshes import federated, in_federation
 
 
 def captured_complaints(observed):
@@ -58,3 +60,45 @@ async def test_a_second_istiod_of_2_1_that_comes_to_lead_meets_its_peers_at_the_
     await both.until(lambda: second.pod_name in mesh1.lock_holder())
     mesh1.api.put(resources.PEER, mesh1.api.items(resources.PEER)[mesh1.key])
     await both.until(lambda: "mesh2" in second.federation)
+
+
+def listed(mesh):
+    return [entry["pod"] for entry in entries(mesh)]
+
+
+@told_in(partial(federated, version="2.2.13"))
+async def test_an_istiod_that_is_new_in_front_of_others_is_listed_twice_until_the_next_event(both):
+    """Captured on Kubernetes 1.20 (j-more-than-one, upgrade-2.1-to-2.2): not when it is the last of the list."""
+    mesh1, first = both.mesh1, both.mesh1.state.pod_name
+    await mesh1.restart(kubernetes_version="v1.20.2")
+    await both.until(lambda: listed(mesh1) == [mesh1.state.pod_name] != [first])
+    await both.until(both.connected)
+    last, front = mesh1.add_istiod(3), []
+
+    def counted():
+        front.append(listed(mesh1).count(last.pod_name))
+        return synced(mesh1, last)
+
+    await both.until(counted)
+    assert max(front) == 1
+    newest = mesh1.add_istiod(0)
+    await both.until(lambda: listed(mesh1).count(newest.pod_name) == 2)
+    both.way_out["mesh1"].cut()
+    await both.until(lambda: listed(mesh1) == [newest.pod_name, mesh1.state.pod_name, last.pod_name])
+
+
+def synced(mesh, state):
+    """Whether the watch of one of a mesh's istiods has synced."""
+    return any("lastFullSync" in entry["watch"] for entry in entries(mesh) if entry["pod"] == state.pod_name)
+
+
+@told_in(partial(federated, version="2.2.13"))
+async def test_an_istiod_that_is_gone_stays_listed_for_a_while(both):
+    """Captured: 50 s longer than its pod, active and connected."""
+    mesh1, gone = both.mesh1, both.mesh1.state.pod_name
+    await mesh1.restart(stale_seconds=3600)
+    await both.until(lambda: synced(mesh1, mesh1.state))
+    (old,) = [entry for entry in entries(mesh1) if entry["pod"] == gone]
+    assert old["watch"]["connected"]
+    await mesh1.restart(stale_seconds=0)
+    await both.until(lambda: listed(mesh1) == [mesh1.state.pod_name])
