@@ -76,7 +76,7 @@ def _on_broken_federation(fault: str, directory: Path) -> Outcome:
     with provisioned_lab() as kubeconfigs:
         inject(fault, kubeconfigs)
         wait_rolled_out(kubeconfigs)
-        time.sleep(_SETTLING)
+        time.sleep(max(_SETTLING, CATALOGUE[fault].certain_after))
         return run_suite(ADOPTING, directory, kubeconfigs)
 
 

@@ -49,7 +49,7 @@ def announced(facts: Facts, mesh: MeshFacts, path: PathLook) -> Link:
     """What a mesh answers to discovery names no gateway that is not its own federation ingress."""
     look = Look("announced gateways", mesh.names.name, f"networkGatewayEndpoints of its answer to {mesh.names.peer}")
     answer = path.discovery_answer(mesh)
-    if answer.status == HTTPStatus.BAD_REQUEST and (still := standstill(look, mesh)):
+    if answer.status == HTTPStatus.BAD_REQUEST and (still := standstill(look, mesh, True)):
         return still
     if answer.status != HTTPStatus.OK:
         return look.unknown(f"it answers {answer}")

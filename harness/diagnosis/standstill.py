@@ -1,4 +1,4 @@
-"""Why istiod answers 400 to a peer whose object it has: it has not taken it up yet, or never will."""
+"""Why istiod does nothing for a peer whose object it has: it has not taken it up yet, or never will."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ _GIVES_UP = "(giving up)"
 _NO_ROOT = '-ca-root-cert" not found'
 
 
-def standstill(look: Look, mesh: MeshFacts) -> Link | None:
-    """The broken link where federation of `mesh` stands still without another reason, which 400 says; else None.
+def standstill(look: Look, mesh: MeshFacts, unknown_to_it: bool) -> Link | None:
+    """The broken link where federation of `mesh` stands still without another reason; else None.
+
+    unknown_to_it: its discovery answers 400, by which it says that it does not know its peer.
 
     Either istiod found its peer when it started and gave it up, as its log says, or it had the time of a resync to take
     its peer up. The peer has its root. Raises ClusterError.
@@ -27,9 +29,9 @@ def standstill(look: Look, mesh: MeshFacts) -> Link | None:
     age, running = int((now - made).total_seconds()), now - started
     if made < started and running < _START and _gave_up(mesh, pods[0]["metadata"]["name"]):
         seconds = int(running.total_seconds())
-        seen = f"400, istiod runs for {seconds} s and gave up its peer at its start"
+        seen = f"istiod runs for {seconds} s and gave up its peer at its start"
         return look.broken("restarted-without-federation", seen, side=mesh.names.name, age=seconds)
-    if now - max(made, started) < _RESYNC:
+    if not unknown_to_it or now - max(made, started) < _RESYNC:
         return None
     seen = f"400, {age} s after the peer was made"
     return look.broken("federation-frozen", seen, side=mesh.names.name, name=mesh.names.peer, age=age)

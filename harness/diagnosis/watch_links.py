@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 
 from harness.cluster import kinds
 from harness.cluster.transport import ClusterError, Forbidden, Object, Objects
@@ -22,6 +23,11 @@ from harness.product.status import PeerStatus
 from harness.run.waiting import WaitTimeout
 
 _UNEXPLAINED = "watch-not-connected"
+# What the other side of an istiod without federation sees: its gateway loses the route, then the listener.
+_WITHOUT_FEDERATION = (
+    *("peer-object-unknown", "discovery-without-route", "peer-istiod-unreachable", "peer-refuses-connections"),
+    _UNEXPLAINED,
+)
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,22 @@ def watch(mesh: MeshFacts, path: PathLook) -> Link:
         lines = []
     stop = watch_stop(found.peer, found.pods, mesh.cluster.now(), mesh.bounds().sync_age, lines)
     about = {"name": mesh.names.peer, "gateway": mesh.gateway("egress"), "address": stop.about or "the peer"}
-    if stop.cause == "peer-object-unknown" and (still := standstill(look, path.facts.other(mesh))):
+    if still := _standstill(look, mesh, path, stop):
         return still
     if stop.cause == "discovery-denied":
         about |= _about_client_id(path.facts, path.facts.other(mesh), path)
     return look.broken(stop.cause, "; ".join(found.problems), detail=_detail(mesh, path, stop), **about)
+
+
+def _standstill(look: Look, mesh: MeshFacts, path: PathLook, stop: Stop) -> Link | None:
+    """The link where a watch stopped since istiod of this mesh, or of the other one, takes up no peer; else None."""
+    if stop.cause == "peer-not-processed":
+        with contextlib.suppress(ClusterError):
+            return standstill(look, mesh, path.discovery_answer(mesh).status == HTTPStatus.BAD_REQUEST)
+        return standstill(look, mesh, False)
+    if stop.cause in _WITHOUT_FEDERATION:
+        return standstill(look, path.facts.other(mesh), stop.cause == "peer-object-unknown")
+    return None
 
 
 def _about_client_id(facts: Facts, mesh: MeshFacts, path: PathLook) -> dict[str, str]:

@@ -54,12 +54,14 @@ class Change:
 
     edit: changes the object in place; create: the object to create instead; neither: the object is deleted.
     recreate: after the edit the object is deleted and made anew, so that whoever keeps what it met first meets this.
+    missed_by: label `app` of proxies that are to be told that it is gone before it is made anew.
     """
 
     target: Target
     edit: Edit | None = None
     create: Object | None = None
     recreate: bool = False
+    missed_by: str = ""
 
     async def make(self, api: ApiClient) -> None:
         """LabError where an object that is to be edited is not there."""
@@ -73,7 +75,10 @@ class Change:
         elif self.recreate:
             obj = await _existing(api, target)
             self.edit(obj)
+            told = await held_by(api, target.namespace, self.missed_by) if self.missed_by else ""
             await _delete(api, target)
+            if self.missed_by:
+                await until_told(api, target.namespace, self.missed_by, told)
             await api.create(target.kind, _bare(obj))
         else:
             await _rewrite(api, target, self.edit)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lab import resources
 from lab.faults.changes import Change, Target
-from lab.faults.edits import control_plane, down, knob, peer, refusal
+from lab.faults.edits import anew, control_plane, down, knob, peer, refusal
 from lab.faults.fault import CAPTURED, SYSTEM, Fault
-from lab.istiod.knobs import GATEWAYS, SYNC
+from lab.istiod.knobs import GATEWAYS, START, SYNC
 
 NOBODY = "203.0.113.99"
 """An address for documentation: nobody has it, and no packet of a loopback address is ever routed there."""
@@ -57,6 +57,22 @@ def faults() -> list[Fault]:
             "F32, product 44",
             (Change(Target("mesh1", resources.PEER, "mesh2", SYSTEM["mesh1"])),),
             healed_by=(("mesh1", "istiod"),),  # frozen: its istiod takes no peer any more
+        ),
+        Fault(
+            "federation-frozen",
+            "mesh1's peer was deleted while it had exports, and made anew: its istiod takes up no peer any more",
+            "F32, product 44",
+            (anew("mesh1", missed_by="mesh2-ingress"),),
+            healed_by=(("mesh1", "istiod"),),
+            certain_after=75,  # istiod looks at a peer that it has not taken up within 60 s
+        ),
+        Fault(
+            "restarted-without-federation",
+            "mesh1's istiod gave up its peer at its start and serves without federation (the product's 2.1 for a "
+            "minute; the knob keeps it so)",
+            "F29",
+            (knob("mesh1", START, "blind"),),
+            begun_by=(("mesh1", "istiod"),),
         ),
         Fault(
             "peer-stale-import",

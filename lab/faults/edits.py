@@ -38,9 +38,9 @@ def peer(mesh: str, spec: Object, recreate: bool = False) -> Change:
     return Change(_peer(mesh), merging({"spec": spec}), recreate=recreate)
 
 
-def anew(mesh: str) -> Change:
+def anew(mesh: str, missed_by: str = "") -> Change:
     """The ServiceMeshPeer of a mesh deleted and created again as it is: its istiod meets it for the first time."""
-    return peer(mesh, {}, recreate=True)
+    return Change(_peer(mesh), merging({}), recreate=True, missed_by=missed_by)
 
 
 def _peer(mesh: str) -> Target:

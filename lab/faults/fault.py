@@ -32,7 +32,8 @@ class Fault:
     restart: (mesh, label `app`) of control plane pods that are started anew, one after the other, when the changes are
     made and again when they are taken back: the product keeps what it trusted and what it connected. healed_by: the
     same, when they are taken back only: what is broken by then, nothing else heals. begun_by: the same, when they are
-    made only. api: body for the API servers' fault switch, from the share of requests.
+    made only. certain_after: seconds until what the product does by itself can no longer be expected, so that the fault
+    can be told from it. api: body for the API servers' fault switch, from the share of requests.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Fault:
     restart: tuple[tuple[str, str], ...] = ()
     healed_by: tuple[tuple[str, str], ...] = ()
     begun_by: tuple[tuple[str, str], ...] = ()
+    certain_after: float = 0
     api: Callable[[float], Mapping[str, Any]] | None = None
 
     async def inject(self, lab: RunningLab) -> None:

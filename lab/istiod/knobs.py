@@ -4,6 +4,7 @@ ConfigMap `lab-knobs` in the control plane's namespace; without it everything is
 
 | key | value | what it does |
 |---|---|---|
+| `federation-start` | `blind` | an istiod 2.1 that starts does without federation for good, not for a minute |
 | `federation-sync` | `stopped` | peers are not asked for their services any more; the own watch looks an hour old |
 | `ingress-clients` | `any` | federation ingresses ask no client for a certificate, and no policy holds there |
 | `ingress-plaintext` | `accepted` | federation ingresses also serve clients without TLS, and no policy holds there |
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 CONFIG_MAP_NAME = "lab-knobs"
+START = "federation-start"
 SYNC = "federation-sync"
 GATEWAYS = "network-gateways"
 CLIENTS = "ingress-clients"

@@ -209,6 +209,18 @@ def in_effect(
     until(f"no longer: {what}", lambda: seen(False))
 
 
+@contextlib.contextmanager
+def fault(meshes: Meshes, name: str) -> Iterator[None]:
+    """With one of the lab's faults, until the block ends."""
+    where = str(meshes.clusters["mesh1"].kubeconfig.parent.parent)
+    command = [sys.executable, "-m", "lab", "fault", name, "--directory", where]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*command, "--off"], cwd=ROOT, check=True, capture_output=True)
+
+
 def drained(proxy: Proxy) -> bool:
     """Whether no connection goes on by a listener that was replaced."""
     return not re.search(r": [1-9]", proxy.request("GET", "stats?filter=listener_manager.total_.*_draining"))

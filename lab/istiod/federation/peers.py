@@ -14,7 +14,7 @@ from lab.istiod.federation.peer import FederatedPeer
 from lab.istiod.federation.roots import RootError, root_of
 from lab.istiod.federation.status import Object
 from lab.istiod.federation.versions import VersionRules
-from lab.istiod.knobs import CONFIG_MAP_NAME
+from lab.istiod.knobs import CONFIG_MAP_NAME, START
 from lab.istiod.model import FederationOutput
 from lab.istiod.state import MeshState
 
@@ -101,7 +101,7 @@ class PeerController:
         if failures > _RETRIES:
             log.error("Error processing %s (giving up): %s", where, error)
             self._failures.pop(name, None)
-            if name in self._too_early:
+            if name in self._too_early and START not in self._state.knobs:
                 self._too_early.remove(name)
                 again = self._state.settings.blind_seconds
                 asyncio.get_running_loop().call_later(again, self._queue.put_nowait, name)
@@ -205,3 +205,5 @@ class PeerController:
         if key[1] == CONFIG_MAP_NAME:
             self._networks.announce()
             self.touch_all()
+            for name in self._too_early:
+                self._queue.put_nowait(name)

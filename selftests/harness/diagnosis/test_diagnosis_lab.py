@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from harness.product.envoy import Proxy, access_log_paths
 from harness.report.evidence import Index, collect
 from lab.api.http.pki import kubeconfig
 from lab.settings import ClusterSettings
-from selftests.support.diagnosed import ROOT, Meshes, command, drained, in_effect, meshes, named
+from selftests.support.diagnosed import Meshes, command, drained, fault, in_effect, meshes, named
 
 __all__ = ["meshes"]
 SECRET = "c0ffee-" + "do-not-show-me"
@@ -169,18 +167,6 @@ def test_a_destination_rule_that_turns_mutual_tls_off_is_named(meshes: Meshes) -
         found = diagnose(meshes.clusters)
     assert named(found) == ("egress-refuses-plaintext", "mesh2"), found.summary
     assert "DestinationRule mesh2-bookinfo/plain" in found.sentence
-
-
-@contextlib.contextmanager
-def fault(meshes: Meshes, name: str) -> Iterator[None]:
-    """With one of the lab's faults, until the block ends."""
-    where = str(meshes.clusters["mesh1"].kubeconfig.parent.parent)
-    command = [sys.executable, "-m", "lab", "fault", name, "--directory", where]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    try:
-        yield
-    finally:
-        subprocess.run([*command, "--off"], cwd=ROOT, check=True, capture_output=True)
 
 
 def logs(proxy: Proxy) -> bool:
