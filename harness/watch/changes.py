@@ -60,13 +60,20 @@ _ON_WATCHES = {
 
 @dataclass(frozen=True)
 class Change:
-    """One change: from when to when what it does may begin, and what it is in words."""
+    """One change: from when to when what it does may begin, and what it is in words; last_sign: its own end, where
+    that is sooner."""
 
     start: float
     end: float
     cause: Cause
     mesh: str
     what: str
+    last_sign: float | None = None
+
+    @property
+    def seen_last(self) -> float:
+        """When the change itself was over, whatever it may still do."""
+        return self.end if self.last_sign is None else self.last_sign
 
     def __str__(self) -> str:
         return f"{self.mesh} {self.what}".strip()
@@ -133,10 +140,12 @@ def _ready_at(pods: list[StateEvent], came: StateEvent) -> float:
 
 
 def _pod_change(timeline: Timeline, event: StateEvent, role: Role, start: float, end: float, word: str) -> Change:
+    last_sign = end
     if role is Role.EGRESS and word != "came":
         end = max(end, start + _LONGEST_RESYNC)
     seen = event.now or event.was or {}
-    return Change(start, min(end, timeline.end), _BY_ROLE[role], event.mesh, f"{seen['workload']}: {event.name} {word}")
+    what = f"{seen['workload']}: {event.name} {word}"
+    return Change(start, min(end, timeline.end), _BY_ROLE[role], event.mesh, what, last_sign)
 
 
 _EDITS = {

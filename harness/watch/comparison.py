@@ -6,6 +6,7 @@ to be shown, and where neither it nor its opposite is, the outcome is INCONCLUSI
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -153,7 +154,8 @@ def _poisson_upper(k: int, risk: float) -> float:
     return high * _crossing(lambda part: poisson_at_most(k, part * high) > risk)
 
 
-def rank_sum_counts(m: int, n: int) -> list[int]:
+@functools.lru_cache(maxsize=16)
+def rank_sum_counts(m: int, n: int) -> tuple[int, ...]:
     """How many of the orders of m and n values have u pairs "first above second", for u from 0 to m*n."""
     counts = [1] + [0] * (m * n)
     for i in range(1, m + 1):
@@ -161,7 +163,7 @@ def rank_sum_counts(m: int, n: int) -> list[int]:
             counts[u] -= counts[u - n - i]
         for u in range(i, m * n + 1):  # divided by (1 - q^i)
             counts[u] += counts[u - i]
-    return counts
+    return tuple(counts)
 
 
 @dataclass(frozen=True)

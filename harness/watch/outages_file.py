@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 from harness.run.redact import redacted
+from harness.watch.before_after import Comparison
 from harness.watch.verdict import LastingLoss, Outage, State, Verdict
 
 EXIT = {State.SAFE: 0, State.NOT_SAFE: 1, State.INCONCLUSIVE: 2}
@@ -32,6 +34,7 @@ def document(found: Verdict) -> dict[str, Any]:
             "streams": {name: _count(count.sent, count.lost, count.bound) for name, count in found.counts.items()},
             "outages": [_outage(outage, found.start) for outage in found.outages],
             "degradations": [_loss(loss, found.start) for loss in found.losses],
+            "comparisons": [_comparison(one) for one in found.comparisons],
             "differences": [
                 {
                     "since": moment(one.at),
@@ -109,6 +112,25 @@ def _loss(found: LastingLoss, begin: float) -> dict[str, Any]:
     }
 
 
+def _comparison(found: Comparison) -> dict[str, Any]:
+    interval = found.interval and [round(bound, 4) for bound in found.interval]
+    told = {
+        "row": found.row,
+        "before": _number(found.before),
+        "after": _number(found.after),
+        "margin": round(found.margin, 4),
+        "interval": interval,
+        "p_worse": found.p_worse if found.p_worse is None else float(f"{found.p_worse:.2g}"),
+        "outcome": found.outcome.value,
+        "wants": found.wants,
+    }
+    return {key: value for key, value in told.items() if value not in (None, "")}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.4g}")
+
+
 def headline(found: Verdict) -> str:
     """The verdict in one line: what was longest, how many outages nothing explains."""
     unexplained = sum(outage.explained_by is None for outage in found.outages)
@@ -146,6 +168,7 @@ def summary(found: Verdict) -> list[str]:
         at = f"at {outage.start - found.start:.1f} s"
         lines.append(f"{name}: out {at}, {until}{where}; {why}; {outage.allowed:g} s allowed")
     lines += [f"{one.mesh}: {one.what}" for one in found.differences if one.harms]
+    lines += [f"worse than before: {one.row}, {one.before:.3g} before and {one.after:.3g} after" for one in found.worse]
     lines += [f"not watched for {gap.lasted:.0f} s: {gap.why}{gap.mesh and f' ({gap.mesh})'}" for gap in found.gaps]
     shown = lines[:_SHOWN] + ([f"and {len(lines) - _SHOWN} more in {NAME}"] if len(lines) > _SHOWN else [])
     return [headline(found), *shown]

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.product.versions import behaviour
+from harness.watch.before_after import Comparison, compare
 from harness.watch.budgets import DEFAULTS, WATCHES, Budget, allowed
 from harness.watch.changes import Cause, Change, changes, differences, watches_down
-from harness.watch.comparison import nothing_seen
+from harness.watch.comparison import Outcome, nothing_seen
 from harness.watch.segments import Degradation, Sample, Segment, cut
 from harness.watch.timeline import FailedLine, Gap, Role, StateEvent, StreamFacts, Timeline, View
 
@@ -106,6 +107,12 @@ class Verdict:
     counts: Mapping[str, StreamCount]
     marks: Sequence[tuple[float, str]] = ()
     unread: int = 0
+    comparisons: Sequence[Comparison] = ()
+
+    @property
+    def worse(self) -> list[Comparison]:
+        """What is worse after the last change than before the first."""
+        return [one for one in self.comparisons if one.outcome is Outcome.WORSE]
 
     @property
     def beyond(self) -> list[Outage]:
@@ -115,7 +122,7 @@ class Verdict:
     @property
     def state(self) -> State:
         harmed = any(difference.harms for difference in self.differences)
-        if self.beyond or any(loss.real for loss in self.losses) or harmed:
+        if self.beyond or any(loss.real for loss in self.losses) or harmed or self.worse:
             return State.NOT_SAFE
         blind = any(gap.lasted > UNSEEN for gap in self.gaps)
         unproven = not self.counts or not all(count.sent for count in self.counts.values()) or bool(self.losses)
@@ -138,6 +145,7 @@ def judge(timeline: Timeline, budgets: Sequence[Budget] = DEFAULTS) -> Verdict:
         counts,
         [(mark.at, mark.text) for mark in timeline.marks],
         timeline.unread,
+        found.comparisons(outages),
     )
 
 
@@ -146,13 +154,16 @@ class _Judge:
         self._timeline, self._budgets = timeline, budgets
         self._changes = changes(timeline)
         self._blind = [gap for gap in timeline.gaps if not gap.mesh]
+        self._proven = {
+            name: [one for one in timeline.streams.get(name, ()) if not self._asleep(one)] for name in timeline.facts
+        }
 
     def streams(self) -> tuple[list[Outage], list[LastingLoss], dict[str, StreamCount]]:
         outages: list[Outage] = []
         losses: list[LastingLoss] = []
         counts: dict[str, StreamCount] = {}
         for name, facts in self._timeline.facts.items():
-            samples = [one for one in self._timeline.streams.get(name, ()) if not self._asleep(one)]
+            samples = self._proven[name]
             segments, degradations = cut(samples)
             lost = sum(not one.good for one in samples)
             bound = None if lost or not samples else nothing_seen(len(samples))
@@ -161,6 +172,18 @@ class _Judge:
             outages += [self._outage(name, facts, segment, segment.end >= last) for segment in segments]
             losses += [self._loss(name, facts, found) for found in degradations]
         return outages, losses, counts
+
+    def comparisons(self, outages: Sequence[Outage]) -> list[Comparison]:
+        """Before the first change against after the last, without what a change was allowed to cut."""
+        spans = {
+            name: [(one.start, one.end) for one in outages if one.stream == name and one.judgement is Judgement.WITHIN]
+            for name in self._proven
+        }
+        samples = {
+            name: [one for one in found if not any(start <= one.at <= end for start, end in spans[name])]
+            for name, found in self._proven.items()
+        }
+        return compare(self._timeline, self._changes, samples)
 
     def _asleep(self, sample: Sample) -> bool:
         """Whether a probe failed while the watch itself did not run, which proves nothing."""
