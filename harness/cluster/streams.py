@@ -33,7 +33,7 @@ class _Closes(Protocol):
 
 T = TypeVar("T", bound=_Closes)
 
-LOG_SECONDS = 60  # longest silence while a log that is not followed is read
+LOG_SECONDS = 60  # longest silence while a log that is not followed is read, by whoever has the patience
 _OPENING_SECONDS = CONNECT_SECONDS + READ_SECONDS  # the websockets' own patience has no end
 _LOST = re.compile(r"reset|refused|closed|timed out|lost", re.IGNORECASE)
 
@@ -108,8 +108,13 @@ class LogQuery:
 
 def open_log(transport: Transport, namespace: str, pod: str, asked: LogQuery) -> LogStream:
     """Without `follow` the stream ends with what is there now; raises ClusterError."""
-    read_timeout = None if asked.follow else LOG_SECONDS
+    read_timeout = None if asked.follow else _patient(transport, LOG_SECONDS)
     return LogStream(transport, transport.open(POD.path(namespace, pod, "log"), asked.params, read_timeout))
+
+
+def _patient(transport: Transport, seconds: float) -> float:
+    """How long whoever asks waits for what has `seconds` as long as somebody has the time."""
+    return min(seconds, max(transport.patience, CONNECT_SECONDS))
 
 
 def _opened(transport: Transport, what: str, about: str, connect: Callable[[], T]) -> T:
@@ -158,6 +163,7 @@ def run_command(
             _preload_content=False,
         ),
     )
+    timeout = _patient(transport, timeout)
     try:
         client.run_forever(timeout=timeout)
         if client.is_open():

@@ -322,6 +322,12 @@ def test_requests_are_counted_by_inbound_hosts_where_a_proxy_has_no_other_counte
     )
 
 
+def test_a_host_that_has_not_counted_yet_has_received_nothing():
+    """Envoy leaves a value of 0 out."""
+    host = '{"stats": [{"name": "rq_total"}]}'
+    assert received(f'{{"cluster_statuses": [{{"name": "inbound|9080||", "host_statuses": [{host}]}}]}}') == 0
+
+
 def test_without_any_counter_of_inbound_requests_their_number_is_unknown():
     with pytest.raises(ClusterError, match="unknown: its proxy has no counter"):
         received('{"cluster_statuses": [{"name": "inbound|9080||"}]}')

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.cluster import streams
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import CONFIG_MAP, CONTROL_PLANE, DEPLOYMENT, NAMESPACE, PEER, POD
 from harness.cluster.transport import CertificateError, ClusterError, Conflict, Invalid, NotFound, Unauthorized
@@ -207,6 +208,12 @@ def test_a_command_gives_its_output_or_the_reason_it_failed(cluster, details):
         cluster.exec("default", details, "details", ["sh", "-c", "echo broken >&2; exit 3"])
     with pytest.raises(ClusterError, match="no-such-command"):
         cluster.exec("default", details, "details", ["no-such-command"])
+
+
+def test_a_command_that_does_not_end_has_the_patience_of_who_asks(cluster, details, monkeypatch):
+    monkeypatch.setattr(streams, "CONNECT_SECONDS", 1.0)
+    with pytest.raises(ClusterError, match="still running after 1 s"):
+        cluster.with_patience(0.5).exec("default", details, "details", ["sleep", "5"])
 
 
 def test_a_command_of_a_pod_that_is_not_there_fails_with_its_name(cluster):

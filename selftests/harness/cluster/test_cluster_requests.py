@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.cluster import transport
+from harness.cluster import streams, transport
 from harness.cluster.cluster import Cluster
 from harness.cluster.errors import QuotaExceeded, WebhookFailed
 from harness.cluster.kinds import CONFIG_MAP, PEER, POD
@@ -86,6 +86,17 @@ def test_what_refuses_a_write_is_told_apart_by_its_remedy(scripted, reply, error
     with pytest.raises(error, match=advice) as raised:
         cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x", "namespace": "n"}})
     assert type(raised.value) is error
+
+
+@pytest.mark.timeout(25)  # a log that is silent has 60 s, where somebody has as much patience
+def test_a_log_that_stays_silent_ends_with_the_patience(scripted, monkeypatch):
+    monkeypatch.setattr(streams, "CONNECT_SECONDS", 1.0)
+    cluster, api = scripted(Reply(late=True), patience=1.0)
+    try:
+        with pytest.raises(Unreachable):
+            list(cluster.logs("n", "pod", "c"))
+    finally:
+        api.end.set()
 
 
 def test_a_webhook_that_fails_is_no_sign_that_the_api_server_is_gone(scripted):
