@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def start_lab(*arguments: str) -> Lab:
     announced = [process.stdout.readline() for _ in range(2)]
     if not all(announced):
         raise AssertionError(f"the lab did not start: {process.communicate()[1]}")
-    kubeconfig = Path(announced[0].strip().partition("=")[2])
+    kubeconfig = Path(shlex.split(announced[0])[1].partition("=")[2])
     return Lab(process, announced, kubeconfig.parent.parent)
 
 
