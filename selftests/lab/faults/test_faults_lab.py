@@ -275,6 +275,9 @@ def test_a_fault_that_cannot_be_made_leaves_nothing_changed(directory):
     assert Ledger(directory).active() == []
 
 
+MADE_ANEW = ("federation-frozen",)  # with the contents that it had: only istiod knows that it is another object
+
+
 # Last: one change after the other leaves no time to settle, and istiod keeps what it first knew of a peer made anew.
 @pytest.mark.usefixtures("federation")
 @pytest.mark.parametrize("name", sorted(set(CATALOGUE) - set(CAPTURED)))
@@ -283,6 +286,6 @@ def test_what_a_fault_changes_it_puts_back(directory, name):
     before = changed_by(directory, fault)
     with in_force(directory, fault):
         assert Ledger(directory).active() == [name]
-        assert changed_by(directory, fault) != before
+        assert (changed_by(directory, fault) != before) is (name not in MADE_ANEW)
     assert changed_by(directory, fault) == before
     assert Ledger(directory).active() == []
