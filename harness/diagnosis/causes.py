@@ -6,6 +6,7 @@ causes.schema.json says what an entry consists of, and causes.yaml what its plac
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +14,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from harness.diagnosis.commands import command_lines, filled
-from harness.product.mesh import MESH1, OTHER, MeshNames
+from harness.product.mesh import SCENARIO, MeshNames
 
 _FILE = Path(__file__).with_name("causes.yaml")
+MESHES: ContextVar[Mapping[str, MeshNames]] = ContextVar("meshes", default=SCENARIO)
+"""The names that causes speak of: of the meshes that are looked at in this thread."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the file is long, and the other one slow
 
 
@@ -47,13 +50,13 @@ class Cause:
 
 
 def _here(side: str) -> MeshNames:
-    return OTHER["mesh1"] if side == "mesh2" else MESH1
+    return MESHES.get()["mesh2" if side == "mesh2" else "mesh1"]
 
 
 def _names(side: str) -> dict[str, object]:
     """What every cause may name: `mesh` is the side to put right, `peer` the other mesh; names in both, `peer_*`."""
     here = _here(side)
-    there = OTHER[here.name]
+    there = MESHES.get()[here.other]
     parts = {
         "system": "system_namespace",
         "app": "app_namespace",
@@ -61,6 +64,8 @@ def _names(side: str) -> dict[str, object]:
         "plane": "control_plane",
         "ingress": "ingress_gateway",
         "egress": "egress_gateway",
+        "peer_name": "peer",
+        "root": "root_config_map",
     }
     own = {part: getattr(here, attribute) for part, attribute in parts.items()}
     others = {f"peer_{part}": getattr(there, attribute) for part, attribute in parts.items()}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.cluster.cluster import Cluster
-from harness.product.mesh import OTHER, MeshNames
+from harness.product.mesh import MeshNames
 from harness.scenario import manifests
 
 _OC = re.compile(r"(?<!\S)oc(?P<peer>@peer)?(?!\S)")
@@ -37,10 +37,9 @@ def command_lines(templates: Iterable[str], mesh: MeshNames, values: Mapping[str
     this name in the scenario where that is not given or of another kind; there is no such line where there is neither.
     """
     quoted = {name: shlex.quote(_text(value)) for name, value in values.items()}
-    peer = OTHER[mesh.name].name
     lines = []
     for template in templates:
-        addressed = _OC.sub(lambda oc: f"oc@{peer if oc['peer'] else mesh.name}", template)
+        addressed = _OC.sub(lambda oc: f"oc@{mesh.other if oc['peer'] else mesh.name}", template)
         line = addressed.format_map(quoted)
         if wanted := _APPLY.fullmatch(line):
             obj = _wanted(mesh, wanted["kind"], wanted["name"], values)
@@ -61,7 +60,9 @@ def _wanted(mesh: MeshNames, kind: str, name: str, values: Mapping[str, Any]) ->
 
 
 def of_scenario(mesh: MeshNames, kind: str, name: str) -> dict[str, Any] | None:
-    """The object of this name that the scenario has in a mesh; None where it has none."""
+    """The object of this name that the scenario has in a mesh; None where it has none, or the mesh is none of its."""
+    if not mesh.is_scenario:
+        return None
     named = (obj for obj in manifests.scenario(mesh) if (obj["kind"], obj["metadata"]["name"]) == (kind, name))
     return next(named, None)
 

@@ -24,6 +24,7 @@ from harness.diagnosis import (
     watch_links,
     workload_links,
 )
+from harness.diagnosis.causes import MESHES
 from harness.diagnosis.commands import addressed
 from harness.diagnosis.mesh_facts import Facts, MeshFacts, read_facts, refusal_of
 from harness.diagnosis.model import Diagnosis, Link, Look
@@ -62,16 +63,15 @@ def diagnose(clusters: Mapping[str, Cluster], hints: Hints | None = None, patien
     It sends two dozen requests to productpage. What may not be read makes its links unknown; it raises nothing.
     A watch that is cut gets `Bounds.reconnect` to come back, or `patience` seconds where that is less.
     """
-    begin = time.monotonic()
+    begin, known = time.monotonic(), hints or Hints()
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="diagnosis"))
+        pool = stack.enter_context(ThreadPoolExecutor(_THREADS, "diagnosis", MESHES.set, (known.meshes,)))
         # Before the pool waits for its threads: at Ctrl-C what they ask is ended, and what they have not begun is not.
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         own = {
             name: stack.enter_context(closing(Cluster(name, cluster.kubeconfig, cluster.context, _PATIENCE)))
             for name, cluster in clusters.items()
         }
-        known = hints or Hints()
         facts = read_facts(own, pool, known.meshes, patience)
         path = PathLook(facts, pool)
         steps = _chain(facts, path, known)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from string import Formatter
 
@@ -14,8 +16,10 @@ import yaml
 
 from harness.cluster.cluster import Cluster
 from harness.diagnosis import CAUSES
+from harness.diagnosis.causes import MESHES
 from harness.diagnosis.commands import addressed
 from harness.diagnosis.model import Diagnosis, Look
+from harness.product.mesh import MESH1, MESH2
 
 DATA = Path(__file__).parents[3] / "harness" / "diagnosis"
 
@@ -59,6 +63,30 @@ def test_structures_are_json_in_one_word() -> None:
         *("oc@mesh2", "-n", "mesh2-system", "patch", "servicemeshpeer", "mesh1", "--type", "merge"),
         *("-p", '{"spec":{"remote":{"servicePort":15443}}}'),
     ]
+
+
+@pytest.fixture
+def other_names() -> Iterator[None]:
+    """Causes that speak of meshes which somebody else has named."""
+    east = replace(MESH1, peer="west", control_plane="basic", system_namespace="east-mesh", egress_gateway="to-west")
+    west = replace(MESH2, peer="the-east", control_plane="full", system_namespace="istio-system", members=())
+    token = MESHES.set({"mesh1": east, "mesh2": west})
+    yield
+    MESHES.reset(token)
+
+
+@pytest.mark.usefixtures("other_names")
+def test_other_names_are_those_of_the_meshes_and_not_the_scenarios() -> None:
+    stopped = Look("link", "mesh2", "").broken("export-unknown", "", side="mesh1", host="x")
+    assert stopped.commands == (
+        "oc@mesh1 -n east-mesh get exportedserviceset west -o yaml",
+        "oc@mesh2 -n istio-system get importedserviceset the-east -o yaml",
+    )
+    wrong = Look("link", "mesh2", "").broken("wrong-discovery-port", "", port=1, expected=8188)
+    assert wrong.remedy == "Set spec.remote.discoveryPort of ServiceMeshPeer istio-system/the-east in mesh2 to 8188."
+    assert wrong.commands[0].startswith("oc@mesh2 -n istio-system patch servicemeshpeer the-east ")
+    missing = Look("link", "mesh1", "").broken("export-set-misnamed", "", name="west", detail="")
+    assert missing.commands == (), "what the scenario has is nothing that these meshes want"
 
 
 def test_what_is_observed_in_one_mesh_and_put_right_in_the_other_is_commanded_there() -> None:
