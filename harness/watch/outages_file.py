@@ -31,6 +31,17 @@ def document(found: Verdict) -> dict[str, Any]:
                 "to": moment(found.end),
                 "seconds": round(found.end - found.start, 1),
             },
+            "versions": [
+                {
+                    "mesh": one.mesh,
+                    "before": one.before,
+                    "after": one.after,
+                    "asked": one.asked,
+                    "reached": one.reached,
+                    "lagging_proxies": dict(one.lagging),
+                }
+                for one in found.versions
+            ],
             "streams": {name: _count(count.sent, count.lost, count.bound) for name, count in found.counts.items()},
             "outages": [_outage(outage, found.start) for outage in found.outages],
             "degradations": [_loss(loss, found.start) for loss in found.losses],
@@ -170,5 +181,6 @@ def summary(found: Verdict) -> list[str]:
     lines += [f"{one.mesh}: {one.what}" for one in found.differences if one.harms]
     lines += [f"worse than before: {one.row}, {one.before:.3g} before and {one.after:.3g} after" for one in found.worse]
     lines += [f"not watched for {gap.lasted:.0f} s: {gap.why}{gap.mesh and f' ({gap.mesh})'}" for gap in found.gaps]
+    lines += [str(one) for one in found.versions if one.lagging or not one.reached or one.before != one.after]
     shown = lines[:_SHOWN] + ([f"and {len(lines) - _SHOWN} more in {NAME}"] if len(lines) > _SHOWN else [])
     return [headline(found), *shown]

@@ -17,6 +17,7 @@ from harness.watch.changes import Cause, Change, changes, differences, watches_d
 from harness.watch.comparison import Outcome, nothing_seen
 from harness.watch.segments import Degradation, Sample, Segment, cut
 from harness.watch.timeline import FailedLine, Gap, Role, StateEvent, StreamFacts, Timeline, View
+from harness.watch.versions_reached import MeshVersions, versions_reached
 
 FOREIGN_GATEWAY = "foreign-gateway-announced"
 UNSEEN = 1.0  # seconds that may be missing without a word about it: as long as two outages may be apart and be one
@@ -108,11 +109,17 @@ class Verdict:
     marks: Sequence[tuple[float, str]] = ()
     unread: int = 0
     comparisons: Sequence[Comparison] = ()
+    versions: Sequence[MeshVersions] = ()
 
     @property
     def worse(self) -> list[Comparison]:
         """What is worse after the last change than before the first."""
         return [one for one in self.comparisons if one.outcome is Outcome.WORSE]
+
+    @property
+    def unreached(self) -> list[MeshVersions]:
+        """Meshes whose control plane is not, or not Ready as, what it is asked to be."""
+        return [one for one in self.versions if one.asked and not one.reached]
 
     @property
     def beyond(self) -> list[Outage]:
@@ -122,7 +129,7 @@ class Verdict:
     @property
     def state(self) -> State:
         harmed = any(difference.harms for difference in self.differences)
-        if self.beyond or any(loss.real for loss in self.losses) or harmed or self.worse:
+        if self.beyond or any(loss.real for loss in self.losses) or harmed or self.worse or self.unreached:
             return State.NOT_SAFE
         blind = any(gap.lasted > UNSEEN for gap in self.gaps)
         unproven = not self.counts or not all(count.sent for count in self.counts.values()) or bool(self.losses)
@@ -146,6 +153,7 @@ def judge(timeline: Timeline, budgets: Sequence[Budget] = DEFAULTS) -> Verdict:
         [(mark.at, mark.text) for mark in timeline.marks],
         timeline.unread,
         found.comparisons(outages),
+        versions_reached(timeline),
     )
 
 

@@ -44,7 +44,7 @@ def story(fresh=(), control=(), states=(), facts=FACTS, **more):
 
 
 def controls(release="2.5.1"):
-    now = {"asked": "v2.5", "installed": release}
+    now = {"asked": f"v{release[:3]}", "installed": release, "ready": "True ComponentsReady"}
     return [state(0.0, "mesh2", "ServiceMeshControlPlane", "fed-import", None, now, first=True)]
 
 
@@ -109,6 +109,13 @@ def test_its_watch_was_cut_for_13_seconds_by_the_new_istiod(captured):
     assert down.judgement is Judgement.WITHIN
     others = [round(outage.start - BEGIN) for outage in captured.outages if outage.mesh == "mesh1"]
     assert others == [241, 263]
+
+
+def test_its_meshes_reached_the_version_that_was_asked_for(captured):
+    assert [(one.mesh, one.before, one.after, one.reached) for one in captured.versions] == [
+        ("mesh1", "2.1.6", "2.2.13", True),
+        ("mesh2", "2.1.6", "2.2.13", True),
+    ]
 
 
 def test_its_verdict_is_told_in_ten_lines_and_as_plain_data(captured):
@@ -234,6 +241,40 @@ def test_who_must_be_refused_and_is_let_in_for_20_seconds_has_no_excuse():
     found = judge(Timeline(0.0, LENGTH, {"plaintext": samples}, facts, states, roles=ROLES))
     assert found.state is State.NOT_SAFE
     assert all(outage.judgement is Judgement.UNEXPLAINED for outage in found.outages)
+
+
+# Versions
+
+
+def plane(at, asked, installed, ready="True", first=False):
+    now = {"asked": asked, "installed": installed, "ready": ready}
+    return state(at, "mesh2", "ServiceMeshControlPlane", "fed-import", None, now, first)
+
+
+@pytest.mark.parametrize(
+    ("installed", "ready", "reached"), [("2.5.1", "True", True), ("2.4.7", "True", False), ("2.5.1", "False x", False)]
+)
+def test_a_version_that_was_asked_for_and_not_reached_is_not_safe(installed, ready, reached):
+    states = [plane(100.0, "v2.5", "2.4.7", "False SpecUpdated"), plane(120.0, "v2.5", installed, ready)]
+    found = judge(story(states=states))
+    assert (found.versions[0].reached, found.state) == (reached, State.SAFE if reached else State.NOT_SAFE)
+
+
+def test_proxies_that_are_others_than_the_gateways_are_named():
+    def pod(name, workload, proxy, terminating=False):
+        now = {"workload": workload, "proxy": proxy, "ready": True, "terminating": terminating}
+        return state(0.0, "mesh2", "Pod", name, None, now, first=True)
+
+    states = [
+        pod("gateway", "mesh1-egress", "2.5.1"),
+        pod("page", "productpage-v1", "2.4.7"),
+        pod("details", "details-v1", "2.5.1"),
+        pod("old", "details-v1", "2.4.7", terminating=True),
+        pod("mongodb", "mongodb-v1", ""),
+    ]
+    (versions,) = judge(story(states=states)).versions
+    assert versions.lagging == (("page", "2.4.7"),)
+    assert "page (2.4.7)" in str(versions)
 
 
 # What could not be watched
