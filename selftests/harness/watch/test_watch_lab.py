@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -14,11 +15,13 @@ import yaml
 from harness.cluster import kinds
 from harness.run.waiting import wait_for
 from harness.watch.store import read_timeline
+from harness.watch.verdict import judge
 from selftests.support.federation import LiveFederation
 from selftests.support.lab import lab
 
 __all__ = ["lab"]
 _PATIENCE = 120.0
+_STOPPED = 4.0  # seconds in which the watch is not let run
 _RATE = 4  # a stream: what is sent is not the subject
 
 
@@ -59,6 +62,10 @@ def watched(lab, live, tmp_path_factory):
             seen(
                 directory, "pages after", lambda record: [p for p in record.streams["fresh"] if p.good and p.at > moved]
             )
+            process.send_signal(signal.SIGSTOP)
+            threading.Event().wait(_STOPPED)
+            process.send_signal(signal.SIGCONT)
+            seen(directory, "the gap", lambda record: record.gaps)
             process.send_signal(signal.SIGTERM)
             output, _ = process.communicate(timeout=_PATIENCE)
         finally:
@@ -109,6 +116,15 @@ def test_the_replaced_gateway_explains_what_was_cut_by_it(watched):
     refused = [one for name, samples in record.streams.items() if " at " in name for one in samples]
     assert refused
     assert all(one.good for one in refused)
+
+
+def test_a_time_in_which_the_watch_was_not_let_run_is_a_gap_and_no_outage(watched):
+    directory, *_ = watched
+    record = read_timeline(directory)
+    gap = max(record.gaps, key=lambda one: one.lasted)
+    assert (gap.why, gap.mesh, gap.lasted >= _STOPPED - 0.5) == ("the watch was not let run", "", True)
+    within = [one for one in judge(record).outages if gap.start <= one.start <= gap.end]
+    assert within == []
 
 
 def test_nothing_of_the_record_is_torn_and_the_run_says_how_it_ended(watched):
