@@ -95,7 +95,9 @@ def _no_control_plane(look: Look, facts: Facts, mesh: MeshFacts) -> Link:
             seen = f"there is none, but {peer.names.name}'s {peer.names.control_plane} is"
             here, there = mesh.cluster.kubeconfig, peer.cluster.kubeconfig
             return look.broken("kubeconfigs-swapped", seen, kubeconfig=there, peer_kubeconfig=here)
-    return look.broken("control-plane-missing", "there is none", name=name or "in any namespace")
+    if not name:
+        return look.broken("mesh-gone", "there is none in any namespace")
+    return look.broken("control-plane-missing", "there is none", name=name)
 
 
 def _proof(mesh: MeshFacts) -> str:

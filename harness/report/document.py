@@ -16,7 +16,8 @@ from harness.run.redact import redacted
 API_VERSION = "federation-conformance/v1alpha1"
 KIND = "FederationConformanceReport"
 EMBEDDED = "Embedded lab: this says nothing of any cluster."
-_PASSED_OR_FAILED = (0, 1)
+ONE_SIDED = 6  # exit status of a run whose contracts hold as far as one side can tell
+_PASSED_OR_FAILED = (0, 1, ONE_SIDED)
 
 Json = dict[str, Any]
 
@@ -77,15 +78,19 @@ def digest(content: Json) -> str:
 
 
 def aggregate(results: Iterable[Result]) -> str:
-    """success, failure, partial or unknown: nothing that was skipped or not run is a success, no result is unknown.
+    """success, failure, one-sided, partial or unknown.
 
-    What does not apply counts as if it were not there.
+    Nothing that was skipped or not run is a success, no result is unknown.
+
+    What does not apply counts as if it were not there; one-sided: what is in view holds, and not all is in view.
     """
     found = set(results) - {Result.NOT_APPLICABLE}
     if Result.FAILED in found:
         return "failure"
-    if not found - {Result.NOT_RUN}:
+    if not found - {Result.NOT_RUN, Result.NOT_IN_VIEW}:
         return "unknown"
+    if found == {Result.PASSED, Result.NOT_IN_VIEW}:
+        return "one-sided"
     return "success" if found == {Result.PASSED} else "partial"
 
 
@@ -95,7 +100,7 @@ def overall(judged: Sequence[Json], record: RunRecord) -> str:
     results = [Result(entry["result"]) for entry in judged]
     results += [test.result for test in record.tests.values() if test.requirement not in named]
     found = aggregate(results)
-    return "partial" if found == "success" and record.exit_status not in _PASSED_OR_FAILED else found
+    return "partial" if found in ("success", "one-sided") and record.exit_status not in _PASSED_OR_FAILED else found
 
 
 def _place(requirement: Requirement) -> tuple[int, str]:
@@ -151,6 +156,7 @@ def _of_profile(entries: Sequence[Json]) -> Json:
             "skipped": len(of(Result.SKIPPED)),
             "notRun": len(of(Result.NOT_RUN)),
             "notApplicable": len(of(Result.NOT_APPLICABLE)),
+            "notInView": len(of(Result.NOT_IN_VIEW)),
         },
         "failed": [entry["id"] for entry in of(Result.FAILED)],
         "skipped": [{"id": entry["id"], "reason": entry["reason"]} for entry in of(Result.SKIPPED)],
@@ -171,6 +177,10 @@ def _told(result: str, judged: Sequence[Json], record: RunRecord) -> str:
         others = sum(entry["result"] == Result.NOT_APPLICABLE for entry in judged)
         spared = f"; {others} do not apply" if others else ""
         return f"Both meshes are federated: all {len(judged) - others} requirements hold{spared}."
+    if result == "one-sided":
+        unseen = sum(entry["result"] == Result.NOT_IN_VIEW for entry in judged)
+        told = f"{passed} requirements hold, {unseen} only the other side can tell, which is not in view"
+        return f"The meshes are federated as far as this side can tell: {told}."
     if result == "unknown":
         return "Nothing was tested, so nothing is known."
     failed = [entry["id"] for entry in judged if entry["result"] == Result.FAILED]

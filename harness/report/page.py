@@ -18,6 +18,7 @@ Json = dict[str, Any]
 _VERDICTS = {
     "success": ("Conformant", "good"),
     "failure": ("Not conformant", "bad"),
+    "one-sided": ("Conformant as far as this side can tell", "unsure"),
     "partial": ("Incomplete", "unsure"),
     "unknown": ("Unknown", "unsure"),
 }
@@ -27,6 +28,7 @@ _RESULTS = {
     "skipped": ("– skipped", "unsure"),
     "not-run": ("· not run", "unsure"),
     "not-applicable": ("○ not applicable", "good"),
+    "not-in-view": ("? not in view", "unsure"),
 }
 _STATES = {"ok": ("✓ ok", "good"), "broken": ("✗ broken", "bad"), "unknown": ("? unknown", "unsure")}
 _PROFILES = {"install": "Installation", "fed": "Federation", "split": "Traffic split"}

@@ -13,9 +13,13 @@ from harness.split.meter import Measurement
 
 
 class Result(StrEnum):
-    """What came of one test or requirement, best first; what does not apply says nothing beside what does."""
+    """What came of one test or requirement, best first.
+
+    What does not apply, or is not in view, says nothing beside what does.
+    """
 
     NOT_APPLICABLE = "not-applicable"
+    NOT_IN_VIEW = "not-in-view"
     PASSED = "passed"
     NOT_RUN = "not-run"
     SKIPPED = "skipped"

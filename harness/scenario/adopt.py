@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
-from harness.cluster.transport import NotFound, Object
+from harness.cluster.transport import ClusterError, NotFound, Object
 from harness.product.mesh import OTHER, SCENARIO, Federation, IngressAddress, Mesh, MeshNames
-from harness.product.names import discovery_server_name
+from harness.product.names import DISCOVERY_PORT, SERVICE_PORT, discovery_server_name
 from harness.product.topology import ClusterObjects, Finding, InstalledMesh, Link, Topology, findings, topology
 from harness.product.topology.links import PeerName
 from harness.product.topology.reading import Scope, read
@@ -27,7 +28,8 @@ class NothingToAdopt(Exception):
 class Survey:
     """What was found in the clusters; names, labels: of the two meshes that a run verifies, by `mesh1` and `mesh2`.
 
-    labels: which cluster each of them is in; missing: why there are none, '' where there are.
+    labels: which cluster each of them is in, only one where the other is not in view; missing: why there are none, ''
+    where there are.
     """
 
     topology: Topology
@@ -35,6 +37,11 @@ class Survey:
     names: Mapping[str, MeshNames]
     labels: Mapping[str, str]
     missing: str = ""
+
+    @property
+    def own(self) -> str:
+        """`mesh1` or `mesh2` where only that one is in view; '' where both are."""
+        return next(iter(self.labels)) if len(self.labels) == 1 else ""
 
 
 def survey(scopes: Iterable[Scope], said: Mapping[PeerName, PeerName] | None = None) -> Survey:
@@ -48,8 +55,9 @@ def survey(scopes: Iterable[Scope], said: Mapping[PeerName, PeerName] | None = N
         names, meshes = names_in(found, bool(said))
     except NothingToAdopt as error:
         return Survey(found, told, SCENARIO, {}, str(error))
-    usual = dict(zip(LABELS, (first, *others, first), strict=False))
-    labels = {name: mesh.cluster if mesh else usual[name] for name, mesh in meshes.items()}
+    usual = dict(zip(LABELS, (first, *others), strict=False)) if others else {}
+    labels = {name: mesh.cluster if mesh else usual.get(name, "") for name, mesh in meshes.items()}
+    labels = {name: label for name, label in labels.items() if label}
     return Survey(found, told, names, labels)
 
 
@@ -113,6 +121,10 @@ def _of_what_is_left(found: Topology) -> Ends:
     if not found.meshes:
         where = ", ".join(cluster.label for cluster in found.clusters)
         raise NothingToAdopt(f"there is no {kinds.CONTROL_PLANE} in any namespace of {where}, so nothing to adopt")
+    if len(found.clusters) == 1 and len(found.links) == 1 and len(found.meshes) == 1:
+        own = found.clusters[0].label if found.clusters[0].label in LABELS else LABELS[0]
+        alone: Ends = {own: (found.meshes[0], found.links[0]), OTHER[own].name: (None, None)}
+        return {label: alone[label] for label in LABELS}
     here = [[mesh for mesh in found.meshes if mesh.cluster == cluster.label] for cluster in found.clusters[:2]]
     if len(found.clusters) != 2 or any(len(meshes) > 1 for meshes in here):
         told = ", ".join(map(str, found.meshes))
@@ -212,9 +224,12 @@ def _objects(found: Topology, mesh: InstalledMesh | None) -> ClusterObjects | No
 
 def adopted(clusters: Mapping[str, Cluster], names: Mapping[str, MeshNames] = SCENARIO) -> Federation:
     """The federation as it is installed, nothing changed; raises ClusterError where a part is not there."""
-    one_cluster = clusters["mesh1"].uid() == clusters["mesh2"].uid()
+    one_cluster = len({cluster.uid() for cluster in clusters.values()}) < len(clusters)
     meshes = []
     for mesh in (names[label] for label in LABELS):
+        if mesh.name not in clusters:
+            meshes.append(_not_in_view(mesh))
+            continue
         cluster = clusters[mesh.name]
         if not mesh.control_plane:
             raise NotFound(mesh.name, f"find the mesh that {mesh.other} is federated with", _gone(mesh))
@@ -225,6 +240,22 @@ def adopted(clusters: Mapping[str, Cluster], names: Mapping[str, MeshNames] = SC
             raise NotFound(mesh.name, f"find the address of {mesh.ingress_gateway}", NO_WAY_IN)
         meshes.append(mesh_of(mesh, cluster, address, reachable=not one_cluster))
     return Federation(meshes[0], meshes[1], one_cluster)
+
+
+class NotInView:
+    """Stands for the cluster of a mesh that is somebody else's: whatever it is asked, it raises ClusterError."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getattr__(self, asked: str) -> NoReturn:
+        raise ClusterError(self.name, asked, "not in view: no kubeconfig of its cluster was given")
+
+
+def _not_in_view(mesh: MeshNames) -> Mesh:
+    cluster: Any = NotInView(mesh.name)
+    nowhere = IngressAddress(("an address not in view",), DISCOVERY_PORT, SERVICE_PORT, "not in view")
+    return Mesh(**vars(mesh), cluster=cluster, version="", release="", ingress=nowhere)
 
 
 def _gone(mesh: MeshNames) -> str:

@@ -63,7 +63,8 @@ OPTIONS = (
     Option("--mesh1-kubeconfig", "kubeconfig of the exporting mesh's cluster", "", "MESH1_KUBECONFIG", metavar="FILE"),
     Option(
         "--mesh2-kubeconfig",
-        "kubeconfig of the importing mesh's cluster; the same file twice is one cluster, none the embedded lab",
+        "kubeconfig of the importing mesh's cluster; the same file twice is one cluster, none the embedded lab; with "
+        "--federation-adopt one of the two is enough to judge its side",
         "",
         "MESH2_KUBECONFIG",
         metavar="FILE",
@@ -134,7 +135,7 @@ class Settings:
     """
 
     clusters: str
-    kubeconfigs: tuple[Path, Path] | None
+    kubeconfigs: tuple[Path, ...] | None
     contexts: tuple[str | None, str | None]
     keep: str
     adopt: bool
@@ -317,7 +318,7 @@ class _Reader:
             self.refuse("federation_report", problem)
         return Path(value) if value else None
 
-    def sources(self) -> tuple[tuple[Path, Path] | None, str]:
+    def sources(self) -> tuple[tuple[Path, ...] | None, str]:
         if self.text("meshes"):
             return self._meshes(), "kubeconfig"
         asked = self.choice("federation_clusters", CLUSTERS)
@@ -333,7 +334,10 @@ class _Reader:
                 self.refuse("federation_clusters", "leaves no room for --mesh1-kubeconfig and --mesh2-kubeconfig")
             self._no_contexts(asked)
             return None, asked
+        alone = bool(self.values.get("federation_adopt"))  # the other cluster is often somebody else's
         for number, (mine, other) in enumerate(zip(files, reversed(files), strict=True), 1):
+            if not mine and alone:
+                continue
             if not mine:
                 self.problems.append(
                     f"--mesh{number}-kubeconfig: missing; mesh{3 - number} has {other}. Give both (the same file twice "
@@ -341,9 +345,9 @@ class _Reader:
                 )
             else:
                 self._kubeconfig(f"mesh{number}", mine)
-        return (Path(files[0]), Path(files[1])), "kubeconfig"
+        return tuple(Path(file) for file in files if file), "kubeconfig"
 
-    def _meshes(self) -> tuple[Path, Path] | None:
+    def _meshes(self) -> tuple[Path, ...] | None:
         """The first two kubeconfigs of the file of --meshes; it stands for every other way to name clusters."""
         for name in ("mesh1_kubeconfig", "mesh2_kubeconfig", "federation_clusters", "mesh1_context", "mesh2_context"):
             if self.text(name) and name in self.given:
@@ -353,18 +357,15 @@ class _Reader:
         self._listed, problems = read_meshes(Path(self.text("meshes")))
         for problem in problems:
             self.refuse("meshes", problem)
-        if len(self._listed) == 1 and not problems:
-            self.refuse("meshes", "names one mesh; a federation has two")
-        paths = [entry.kubeconfig for entry in self._listed[:2]]
-        return (paths[0], paths[1]) if len(paths) == 2 else None
+        return tuple(entry.kubeconfig for entry in self._listed[:2]) or None
 
-    def entries(self, kubeconfigs: tuple[Path, Path] | None) -> tuple[MeshEntry, ...]:
+    def entries(self, kubeconfigs: tuple[Path, ...] | None) -> tuple[MeshEntry, ...]:
         """Where to look for meshes."""
         if self._listed or not kubeconfigs:
             return tuple(self._listed)
-        contexts = [self.text(f"mesh{number}_context") or None for number in (1, 2)]
-        named = zip(("mesh1", "mesh2"), kubeconfigs, contexts, strict=True)
-        return tuple(MeshEntry(name, path, context) for name, path, context in named)
+        named = [name for name in ("mesh1", "mesh2") if self.text(f"{name}_kubeconfig")]
+        contexts = [self.text(f"{name}_context") or None for name in named]
+        return tuple(map(MeshEntry, named, kubeconfigs, contexts))
 
     def _no_contexts(self, clusters: str) -> None:
         made = f"{'a pair of kind clusters' if clusters == 'kind' else 'the embedded lab'} is made for the run"

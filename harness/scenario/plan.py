@@ -24,7 +24,7 @@ def adoption(found: Survey) -> Iterator[str]:
         yield from _offered(one, two)
         yield from _offered(two, one)
     if not found.missing:
-        yield from (f"{names.name} is {_adopted(names)}" for names in found.names.values())
+        yield from (f"{names.name} is {_adopted(found, names)}" for names in found.names.values())
     yield f"would be created: Lease {NAMESPACE}/{NAME} in each cluster, for as long as the run lasts"
 
 
@@ -55,12 +55,15 @@ def _offered(exporter: Link | None, importer: Link | None) -> Iterator[str]:
         return
     taken = {entry.exported_name: entry.hostname for entry in (importer.imports if importer else None) or ()}
     unknown = "" if exporter else " (as far as the importer tells)"
-    yield f"    {from_} offers {to}: {len(offered)} services{unknown}"
+    yield f"    {from_} offers {to}: {len(offered)} service{'' if len(offered) == 1 else 's'}{unknown}"
     for name in offered:
-        yield f"        {name}, taken as {taken.get(name) or ('nothing' if importer else 'is not in view')}"
+        as_what = f"taken as {taken.get(name) or 'nothing'}" if importer else "whether it is taken is not in view"
+        yield f"        {name}, {as_what}"
 
 
-def _adopted(names: MeshNames) -> str:
+def _adopted(found: Survey, names: MeshNames) -> str:
+    if names.name not in found.labels:
+        return "not in view: only what the other side can tell is judged"
     if not names.control_plane:
         return "gone as a whole"
     return f"{names.place}: peer {names.peer}, ingress {names.ingress_gateway}, egress {names.egress_gateway}"

@@ -42,6 +42,11 @@ def read(scopes: Iterable[Scope]) -> list[ClusterObjects]:
 
 
 def _read(scope: Scope) -> ClusterObjects:
+    try:
+        scope.cluster.knock()  # one that does not answer is asked no more
+    except ClusterError as error:
+        why = str(error).removeprefix(f"{error.mesh}: ")
+        return ClusterObjects(scope.cluster.name, "", {}, dict.fromkeys(READ_EVERYWHERE, why))
     reading = _Reading(scope)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix=f"topology {scope.cluster.name}") as pool:
         uid = pool.submit(_uid, scope.cluster)

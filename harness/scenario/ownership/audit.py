@@ -53,7 +53,7 @@ def _look(
     """The inventory, and by place why it may not be looked at."""
     found: dict[str, Remembered] = {}
     unseen: dict[str, Forbidden] = {}
-    for names in meshes.values():
+    for names in (meshes[name] for name in clusters):
         cluster = clusters[names.name]
         namespaces = _there(cluster, names)
         listed: dict[str, Objects] = {}
@@ -109,7 +109,7 @@ def _remains(
     clusters: Mapping[str, Cluster], run_ids: Set[str], meshes: Mapping[str, MeshNames]
 ) -> Iterator[tuple[str, str]]:
     """(uid, sentence) of what carries these runs' label anywhere; in our namespaces only where no more may be seen."""
-    for names in meshes.values():
+    for names in (meshes[name] for name in clusters):
         cluster = clusters[names.name]
         for kind in _kinds(names):
             for obj in _everywhere(cluster, kind, names, f"{OWNER_LABEL}={OWNER}"):

@@ -11,9 +11,10 @@ import pytest
 
 from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
-from harness.product.topology import ClusterObjects, topology
+from harness.product.topology import ClusterObjects, findings, topology
 from harness.product.topology.reading import Scope, read
 from selftests.support.captured_topology import captured
+from selftests.support.dead_api import DeadApi
 from selftests.support.recorded_api import RecordedApi, items, refused
 
 Reading = Callable[..., ClusterObjects]
@@ -23,6 +24,7 @@ def answers() -> dict[str, Any]:
     """East of the captured pair, as an API server gives it."""
     objects = captured("a-other-names/2.1", {"east": "one", "west": "two"}).objects["one"]
     found: dict[str, Any] = {kinds.NAMESPACE.path(None, "kube-system"): {"metadata": {"uid": "u-1"}}}
+    found["/version"] = {"gitVersion": "v1.20.2"}
     for kind, some in objects.items():
         found[kind.path()] = items(*some)
         for namespace in {obj["metadata"].get("namespace") for obj in some} - {None}:
@@ -40,7 +42,7 @@ def reading(tmp_path: Path) -> Iterator[Reading]:
 
         def read_one(known: dict[str, Any], **scope: str) -> ClusterObjects:
             kubeconfig = stack.enter_context(RecordedApi(known).running(tmp_path))
-            cluster = stack.enter_context(contextlib.closing(Cluster("mesh1", kubeconfig, patience=0.1)))
+            cluster = stack.enter_context(contextlib.closing(Cluster("mesh1", kubeconfig, patience=5.0)))
             (found,) = read([Scope(cluster, **scope)])
             return found
 
@@ -77,6 +79,17 @@ def test_what_cannot_be_read_is_known_to_be_unread(reading, status, reason):
     found = reading(known)
     assert reason in found.unread[kinds.PEER]
     assert kinds.EXPORTS not in found.unread
+
+
+def test_a_cluster_that_does_not_answer_is_asked_once(tmp_path):
+    api = DeadApi({"tls-server-name": "api.elsewhere.example"})
+    with api.running(tmp_path / "dead") as kubeconfig:
+        cluster = Cluster("mesh1", kubeconfig, patience=0.1)
+        (found,) = read([Scope(cluster)])
+        cluster.close()
+    assert len(api.connections) == 1
+    assert len(set(found.unread.values())) == 1
+    assert len(findings(topology([found]))) == 1
 
 
 def test_a_root_that_may_not_be_read_says_nothing_of_whom_a_peer_means(reading):

@@ -22,7 +22,7 @@ from selftests.support.reports import SCHEMA, booked, content_of, even, full_rec
 from selftests.support.scripted import BACKENDS, Answer
 
 PASSED, FAILED, SKIPPED, NOT_RUN = Result.PASSED, Result.FAILED, Result.SKIPPED, Result.NOT_RUN
-NOT_APPLICABLE = Result.NOT_APPLICABLE
+NOT_APPLICABLE, NOT_IN_VIEW = Result.NOT_APPLICABLE, Result.NOT_IN_VIEW
 
 
 def requirement(content: dict, identity: str) -> dict:
@@ -47,6 +47,10 @@ def full() -> dict:
         ([PASSED, SKIPPED], "partial"),
         ([PASSED, NOT_APPLICABLE], "success"),
         ([NOT_APPLICABLE], "unknown"),
+        ([PASSED, NOT_IN_VIEW], "one-sided"),
+        ([NOT_IN_VIEW], "unknown"),
+        ([PASSED, NOT_IN_VIEW, NOT_RUN], "partial"),
+        ([NOT_IN_VIEW, FAILED], "failure"),
         ([NOT_APPLICABLE, FAILED], "failure"),
         ([SKIPPED], "partial"),
         ([PASSED, SKIPPED, FAILED], "failure"),
@@ -128,9 +132,9 @@ def test_reports_keep_to_the_schema(full):
 @pytest.mark.parametrize(
     ("result", "statistics"),
     [
-        ("success", {"passed": 9, "failed": 0, "skipped": 1, "notRun": 0, "notApplicable": 0}),
-        ("success", {"passed": 0, "failed": 0, "skipped": 0, "notRun": 0, "notApplicable": 0}),
-        ("partial", {"passed": 9, "failed": 1, "skipped": 0, "notRun": 0, "notApplicable": 0}),
+        ("success", {"passed": 9, "failed": 0, "skipped": 1, "notRun": 0, "notApplicable": 0, "notInView": 0}),
+        ("success", {"passed": 0, "failed": 0, "skipped": 0, "notRun": 0, "notApplicable": 0, "notInView": 0}),
+        ("partial", {"passed": 9, "failed": 1, "skipped": 0, "notRun": 0, "notApplicable": 0, "notInView": 0}),
     ],
 )
 def test_the_schema_knows_what_is_no_success(result, statistics):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.cluster import kinds
@@ -69,6 +71,14 @@ def test_of_a_mesh_that_is_gone_its_place_is_known_from_the_other(pair):
     pair.objects["mesh2"] = {kind: [] for kind in pair.objects["mesh2"]}
     gone = named(pair)["mesh2"]
     assert (gone.control_plane, gone.system_namespace, gone.trust_domain) == ("", "west-mesh", "west.example")
+
+
+@pytest.mark.parametrize("own", ["mesh1", "mesh2"])
+def test_one_side_alone_knows_its_own_names_and_what_it_expects_of_the_other(pair, own):
+    both, alone = named(pair), named(pair, own)
+    other = both[own].other
+    assert replace(alone[own], discovery_name="") == replace(both[own], discovery_name="")
+    assert (alone[other].control_plane, alone[other].system_namespace) == ("", both[other].system_namespace)
 
 
 def test_of_several_federations_one_has_to_be_chosen():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -37,9 +38,9 @@ def federated(lab: Lab) -> Iterator[Federated]:
 def run(lab: Lab, federated: Federated) -> Run:
     """Runs the suite on what is there; its exit status and all that it says."""
 
-    def adopted(*arguments: str) -> tuple[int, str]:
+    def adopted(*arguments: str, of: tuple[str, ...] = ("mesh1", "mesh2")) -> tuple[int, str]:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--federation-adopt"]
-        command += [f"--{settings.name}-kubeconfig={settings.kubeconfig}" for settings in lab.clusters]
+        command += [f"--{found.name}-kubeconfig={found.kubeconfig}" for found in lab.clusters if found.name in of]
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MESH", "PYTEST"))}
         done = subprocess.run([*command, *arguments], cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
@@ -104,6 +105,49 @@ def test_nothing_is_left_behind_or_changed(verified, federated):
     assert "left behind: nothing; what was there before is there again" in said
     generation = federated.clusters["red"].get(kinds.PEER, "green", "red-mesh")["metadata"]["generation"]
     assert generation == 1
+
+
+@pytest.mark.parametrize("own", ["mesh1", "mesh2"])
+def test_one_side_alone_is_judged_as_far_as_it_can_tell(run, tmp_path, own):
+    code, said = run("--federation-settle", "10", "--federation-report", str(tmp_path), of=(own,))
+    report = yaml.safe_load((tmp_path / "report.yaml").read_text())
+    assert (code, report["result"]) == (6, "one-sided"), said
+    assert report["summary"].startswith("The meshes are federated as far as this side can tell: ")
+    results = {entry["id"]: entry["result"] for entry in report["requirements"]}
+    assert results["FED-001"] == results["INSTALL-002"] == "passed"
+    assert results["FED-002"] == results["INSTALL-008"] == "not-in-view"
+    assert "not in view: no kubeconfig of its cluster was given" in said
+
+
+@pytest.fixture
+def without(federated: Federated) -> Iterator[Callable[[str, kinds.Kind, str], None]]:
+    """Takes an object of the control plane's namespace away for the length of a test."""
+    with contextlib.ExitStack() as stack:
+
+        def remove(mesh: str, kind: kinds.Kind, name: str) -> None:
+            cluster, space = federated.clusters[mesh], federated.space(mesh)
+            found = cluster.get(kind, name, space)
+            cluster.delete(kind, name, space)
+            again = {part: found[part] for part in ("apiVersion", "kind", "spec")}
+            stack.callback(cluster.apply, {**again, "metadata": {"name": name, "namespace": space}})
+
+        yield remove
+
+
+@pytest.mark.parametrize(
+    ("mesh", "kind", "name", "contract", "sentence"),
+    [
+        ("green", kinds.MEMBER_ROLL, "default", "INSTALL-003", "front is not a configured member of mesh2"),
+        ("red", kinds.EXPORTS, "green", "FED-005", "what ImportedServiceSet green-mesh/red of mesh2 asks for"),
+        ("green", kinds.PEER, "red", "FED-011", "mesh2 has no ServiceMeshPeer red in its control plane namespace"),
+    ],
+)
+def test_what_is_missing_is_a_failed_contract_with_cause_and_side(run, without, mesh, kind, name, contract, sentence):
+    without(mesh, kind, name)
+    code, said = run("--federation-settle", "4", "-k", contract)
+    assert code == 1, said
+    assert f"{contract}  failed" in said
+    assert sentence in said
 
 
 def test_a_root_of_another_mesh_is_told_and_fails_the_contract_of_it(run, federated):
