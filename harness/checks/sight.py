@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from harness.cluster import kinds
 from harness.cluster.transport import ClusterError
 from harness.product.mesh import Federation, Mesh
 
-KINDS = (
-    *(kinds.CONTROL_PLANE, kinds.MEMBER_ROLL, *kinds.FEDERATION_KINDS, kinds.VIRTUAL_SERVICE),
+_SYSTEM = (
+    *(kinds.CONTROL_PLANE, kinds.MEMBER_ROLL, kinds.PEER),
     *(kinds.CONFIG_MAP, kinds.DEPLOYMENT, kinds.POD, kinds.SERVICE),
 )
 
@@ -21,12 +22,20 @@ def ask_once(federation: Federation) -> None:
     So an API server's patience is spent once, and not kind by kind: what gave no answer is asked for shortly later.
     Raises nothing: what a missing answer means is for the checks to say.
     """
-    asked = [(mesh, kind) for mesh in federation.meshes for kind in KINDS]
+    asked = [(mesh, *place) for mesh in federation.meshes for place in _places(mesh)]
     with ThreadPoolExecutor(len(asked), thread_name_prefix="asked once") as pool:
         list(pool.map(_ask, asked))
 
 
-def _ask(asked: tuple[Mesh, kinds.Kind]) -> None:
-    mesh, kind = asked
+def _places(mesh: Mesh) -> Iterator[tuple[kinds.Kind, str]]:
+    """Kinds and the namespaces where the checks look at them."""
+    for kind in (*_SYSTEM, kinds.EXPORTS if mesh.exports else kinds.IMPORTS):
+        yield kind, mesh.system_namespace
+    if not mesh.exports:
+        yield kinds.VIRTUAL_SERVICE, mesh.app_namespace
+
+
+def _ask(asked: tuple[Mesh, kinds.Kind, str]) -> None:
+    mesh, kind, namespace = asked
     with contextlib.suppress(ClusterError):
-        mesh.cluster.find(kind, mesh.peer, mesh.system_namespace)  # any name: it is the answer that counts
+        mesh.cluster.find(kind, mesh.peer, namespace)  # any name: it is the answer that counts

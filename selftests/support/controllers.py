@@ -25,7 +25,7 @@ from lab.settings import ClusterSettings
 from selftests.support.stories import told_in
 
 T = TypeVar("T")
-PATIENCE = 10.0
+PATIENCE = 60
 _PROJECT = Path(__file__).resolve().parents[2]
 
 

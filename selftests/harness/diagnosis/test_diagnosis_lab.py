@@ -20,6 +20,7 @@ from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
 from harness.diagnosis import Diagnosis, Hints, State, diagnose
 from harness.product.envoy import Proxy, access_log_paths
+from harness.product.status import imported_services
 from harness.report.evidence import Index, collect
 from lab.api.http.pki import kubeconfig
 from lab.settings import ClusterSettings
@@ -104,7 +105,14 @@ def test_routes_that_look_alike_are_told_apart(meshes: Meshes, http: list[dict[s
 def test_rules_that_take_nothing_and_rules_that_take_too_much(meshes: Meshes) -> None:
     rules = meshes.clusters["mesh2"].get(kinds.IMPORTS, "mesh1", "mesh2-system")["spec"]["importRules"]
     nothing = [{**rules[0], "nameSelector": {**rules[0]["nameSelector"], "namespace": "mesh1-bookinfo"}}]
-    with meshes.changed("mesh2", kinds.IMPORTS, "mesh1", "mesh2-system", {"importRules": nothing}):
+
+    def known(edited: bool) -> bool:
+        imports = meshes.clusters["mesh2"].get(kinds.IMPORTS, "mesh1", "mesh2-system")
+        return bool(imported_services(imports)) is not edited
+
+    # An edited set waits for the next resync, and so does one that is put back.
+    edit = meshes.changed("mesh2", kinds.IMPORTS, "mesh1", "mesh2-system", {"importRules": nothing})
+    with in_effect(edit, "the rules to be applied", known):
         found = diagnose(meshes.clusters)
     assert named(found) == ("import-rule-no-match", "mesh2")
     assert "mesh1-bookinfo" in found.sentence

@@ -78,12 +78,15 @@ def verified(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, s
     return code, said, yaml.safe_load((report / "report.yaml").read_text())
 
 
-def test_a_healthy_federation_of_others_is_conformant(verified):
+def test_a_healthy_federation_of_others_is_in_order_but_for_what_nobody_computes_yet(verified):
     code, said, report = verified
-    assert (code, report["result"]) == (0, "success"), said
+    assert (code, report["result"]) == (0, "partial"), said
     assert "FED-009  not applicable: it is about bookinfo" in said
     results = {entry["id"]: entry["result"] for entry in report["requirements"]}
-    assert set(results.values()) == {"passed", "not-applicable"}
+    assert set(results.values()) == {"passed", "not-applicable", "skipped"}
+    unknown = [identity for identity, result in results.items() if result == "skipped"]
+    assert sorted(unknown) == ["FED-003", "FED-004", "FED-006", "INSTALL-013"]
+    assert "FED-003  skipped: unknown: it compares with what the scenario asks for" in said
 
 
 def test_what_does_not_apply_is_bookinfo_s_own_and_says_why(verified):
