@@ -100,7 +100,9 @@ def test_open_connections_are_counted_by_cluster() -> None:
 
 def test_what_another_broken_link_explains_is_no_doubt() -> None:
     look = Look("chain shown", "mesh1", "its gateway")
-    broken = Look("workload", "mesh1", "Endpoints").broken("backend-down", "none", service="ratings", detail="quota")
+    broken = Look("workload", "mesh1", "Endpoints").broken(
+        "backend-down", "none", service="ratings", selector="app=ratings", detail="quota"
+    )
     for follows, shown in ((("workload",), False), (("exports",), True), ((), True)):
         found = Diagnosis((look.unknown("Connection reset by peer", follows), broken))
         assert ("chain shown" in "\n".join(found.summary)) is shown
