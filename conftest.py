@@ -2,13 +2,13 @@
 
 pytest_plugins = [
     "fixtures.hooks.options",
+    "fixtures.hooks.applicable",
     "fixtures.hooks.terminal",
     "fixtures.hooks.redaction",
     "fixtures.hooks.report",
     "fixtures.hooks.unrun",
     "fixtures.hooks.preflight",
     "fixtures.hooks.run",
-    "fixtures.hooks.applicable",
     "fixtures.run",
     "fixtures.clusters",
     "fixtures.ownership",
