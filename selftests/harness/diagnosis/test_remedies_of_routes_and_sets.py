@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -104,6 +105,17 @@ BROKEN: dict[str, Break] = {
 }
 
 
+@pytest.fixture
+def sets_as_before(meshes: Meshes) -> Iterator[None]:
+    """Both sets get back what they asked for: commands add a rule before the broken one, which would be met again."""
+    sets = (("mesh1", kinds.EXPORTS, "mesh2"), ("mesh2", kinds.IMPORTS, "mesh1"))
+    before = [meshes.clusters[mesh].get(kind, name, SYSTEM[mesh])["spec"] for mesh, kind, name in sets]
+    yield
+    for (mesh, kind, name), spec in zip(sets, before, strict=True):
+        patched(mesh, kind, name, spec)(meshes)
+
+
+@pytest.mark.usefixtures("sets_as_before")
 @pytest.mark.parametrize("cause", BROKEN)
 def test_the_commands_of_a_cause_put_it_right(meshes: Meshes, shell: dict[str, str], cause: str) -> None:
     BROKEN[cause](meshes)

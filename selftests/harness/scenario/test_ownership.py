@@ -172,8 +172,8 @@ def interrupted(clusters, progress):
     class InterruptedAtOnce(Progress):
         """Interrupts the main thread just before mesh1's first object, which waits until that has arrived."""
 
-        def step(self, mesh, text):
-            if (mesh, text) == ("mesh1", "control plane: applying"):
+        def step(self, mesh, text, subject=""):
+            if (mesh, subject, text) == ("mesh1", "control plane", "applying"):
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
                 assert provisioner.stopped.wait(30)
 
