@@ -42,7 +42,7 @@ def test_every_istiod_of_the_other_mesh_watches_this_one(remote_watches, subtest
     source="status of ExportedServiceSet",
 )
 def test_mesh1_exports_exactly_what_was_asked_for(exports):
-    assert exports.seen == exports.asked, exports
+    assert exports.seen == exports.asked, str(exports)
 
 
 @pytest.mark.requirement(
@@ -53,7 +53,7 @@ def test_mesh1_exports_exactly_what_was_asked_for(exports):
     source="status of ImportedServiceSet",
 )
 def test_mesh2_imports_exactly_what_was_asked_for(imports):
-    assert imports.seen == imports.asked, imports
+    assert imports.seen == imports.asked, str(imports)
 
 
 @pytest.mark.requirement(
@@ -146,7 +146,7 @@ def test_no_request_reaches_productpage_of_mesh1(productpage, productpage_reques
 )
 def test_each_peer_admits_the_identity_that_the_egress_gateway_of_the_other_mesh_holds(walk, mesh):
     client_id = walk.link("clientID", mesh.name)
-    assert client_id.state == "ok", client_id
+    assert client_id.state == "ok", str(client_id)
 
 
 @pytest.mark.requirement(
@@ -160,7 +160,7 @@ def test_each_peer_looks_for_the_other_mesh_where_its_ingress_is(walk, mesh, sub
     for what in ("addresses", "discovery port", "service port"):
         with subtests.test(what):
             place = walk.link(what, mesh.name)
-            assert place.state == "ok", place
+            assert place.state == "ok", str(place)
 
 
 @pytest.mark.requirement(
@@ -172,7 +172,7 @@ def test_each_peer_looks_for_the_other_mesh_where_its_ingress_is(walk, mesh, sub
 )
 def test_discovery_announces_no_gateway_but_the_own_ingress(walk, mesh):
     gateways = walk.link("announced gateways", mesh.name)
-    assert gateways.state == "ok", gateways
+    assert gateways.state == "ok", str(gateways)
 
 
 @pytest.mark.requirement(

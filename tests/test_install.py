@@ -14,7 +14,7 @@ import pytest
 )
 def test_the_federation_kinds_are_served(mesh, installed):
     kinds = installed.federation_kinds(mesh)
-    assert kinds.seen == kinds.asked, kinds
+    assert kinds.seen == kinds.asked, str(kinds)
 
 
 @pytest.mark.requirement(
@@ -26,7 +26,7 @@ def test_the_federation_kinds_are_served(mesh, installed):
 )
 def test_the_control_plane_is_ready_at_the_version_asked_for(mesh, installed, settings):
     plane = installed.control_plane(mesh, settings.ossm_version)
-    assert plane.seen == plane.asked, plane
+    assert plane.seen == plane.asked, str(plane)
 
 
 @pytest.mark.requirement(
@@ -38,7 +38,7 @@ def test_the_control_plane_is_ready_at_the_version_asked_for(mesh, installed, se
 )
 def test_the_member_roll_has_configured_exactly_the_application(mesh, installed):
     members = installed.members(mesh)
-    assert members.seen == members.asked, members
+    assert members.seen == members.asked, str(members)
 
 
 @pytest.mark.requirement(
@@ -50,7 +50,7 @@ def test_the_member_roll_has_configured_exactly_the_application(mesh, installed)
 )
 def test_istiod_and_the_four_gateways_are_available(mesh, installed):
     deployments = installed.deployments(mesh)
-    assert deployments.seen == deployments.asked, deployments
+    assert deployments.seen == deployments.asked, str(deployments)
 
 
 @pytest.mark.requirement(
@@ -62,7 +62,7 @@ def test_istiod_and_the_four_gateways_are_available(mesh, installed):
 )
 def test_the_federation_gateways_carry_discovery_and_service_ports(mesh, installed):
     ports = installed.gateway_ports(mesh)
-    assert ports.seen == ports.asked, ports
+    assert ports.seen == ports.asked, str(ports)
 
 
 @pytest.mark.requirement(
@@ -86,7 +86,7 @@ def test_the_egress_gateway_views_the_network_of_the_peer(mesh, installed):
     source="captured federation: chains shown on 8188 and 15443",
 )
 def test_a_tls_server_answers_at_the_ingress_address(tls_servers):
-    assert tls_servers.seen == tls_servers.asked, tls_servers
+    assert tls_servers.seen == tls_servers.asked, str(tls_servers)
 
 
 @pytest.mark.requirement(
@@ -110,7 +110,7 @@ def test_the_trust_domains_differ(provisioned, installed):
 )
 def test_the_root_is_a_valid_ca_certificate(mesh, installed):
     root = installed.root(mesh)
-    assert root.seen == root.asked, root
+    assert root.seen == root.asked, str(root)
 
 
 @pytest.mark.requirement(
@@ -136,7 +136,7 @@ def test_the_roots_differ(provisioned, installed):
 )
 def test_each_mesh_holds_the_current_root_of_the_other(provisioned, mesh, installed):
     root = installed.root_of_peer(provisioned, mesh)
-    assert root.seen == root.asked, root
+    assert root.seen == root.asked, str(root)
 
 
 @pytest.mark.requirement(
@@ -147,7 +147,7 @@ def test_each_mesh_holds_the_current_root_of_the_other(provisioned, mesh, instal
     source="SPIFFE identities of the product, trustDomain of a peer",
 )
 def test_the_federation_ingress_proves_the_identity_the_peer_expects(ingress_identities):
-    assert ingress_identities.seen == ingress_identities.asked, ingress_identities
+    assert ingress_identities.seen == ingress_identities.asked, str(ingress_identities)
 
 
 @pytest.mark.requirement(
@@ -159,7 +159,7 @@ def test_the_federation_ingress_proves_the_identity_the_peer_expects(ingress_ide
 )
 def test_every_bookinfo_pod_is_ready_with_a_sidecar(mesh, installed):
     pods = installed.bookinfo_pods(mesh)
-    assert pods.seen == pods.asked, pods
+    assert pods.seen == pods.asked, str(pods)
 
 
 @pytest.mark.requirement(

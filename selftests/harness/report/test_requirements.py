@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from harness.report.catalogue import catalogue
 from harness.report.requirements_page import requirements_page
 
 ROOT = Path(__file__).parents[3]
+SENTENCES = {"watch"}
 
 
 def test_the_page_is_what_the_command_makes():
@@ -46,3 +49,20 @@ def test_what_was_seen_is_told_where_it_is_not_what_was_asked_for():
 def test_a_comparison_that_contradicts_itself_is_none(seen, problems):
     with pytest.raises(ValueError, match="and yet"):
         Compared(["bookinfo"], seen, problems)
+
+
+def messages(file: str) -> Iterator[ast.expr | None]:
+    """What each assertion of a file of contracts says when it fails."""
+    tree = ast.parse((ROOT / "tests" / file).read_text())
+    return (node.msg for node in ast.walk(tree) if isinstance(node, ast.Assert))
+
+
+@pytest.mark.parametrize("file", ["test_install.py", "test_federation.py", "test_split.py"])
+def test_every_assertion_of_a_contract_says_a_sentence_when_it_fails(file):
+    """pytest shows a value as its repr, and cuts that; names in SENTENCES hold a sentence."""
+    silent = [ast.unparse(said) if said else "nothing" for said in messages(file) if _is_value(said)]
+    assert not silent
+
+
+def _is_value(said: ast.expr | None) -> bool:
+    return said is None or (isinstance(said, ast.Name) and said.id not in SENTENCES)
