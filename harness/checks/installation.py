@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from harness.checks.compared import Compared
@@ -19,12 +20,8 @@ from harness.cluster.kinds import (
 from harness.cluster.transport import Object
 from harness.product import trust
 from harness.product.mesh import Federation, Mesh, server_names
-from harness.product.names import (
-    DISCOVERY_PORT,
-    ROOT_CONFIG_MAP,
-    SERVICE_PORT,
-    has_sidecar,
-)
+from harness.product.names import DISCOVERY_PORT, ROOT_CONFIG_MAP, ROOT_KEY, SERVICE_PORT, has_sidecar
+from harness.product.specs import asked_trust_domain, peer_trust_domain
 from harness.product.status import condition_true, ended, is_current
 from harness.product.versions import behaviour
 
@@ -166,24 +163,22 @@ def _silence(mesh: Mesh, port: int, name: str) -> str:
 def trust_domain(mesh: Mesh) -> str:
     """The trust domain the control plane is set to ('' for the product's default)."""
     spec = mesh.cluster.get(CONTROL_PLANE, mesh.control_plane, mesh.system_namespace)["spec"]
-    return ((spec.get("security") or {}).get("trust") or {}).get("domain", "")
+    return asked_trust_domain(spec)
 
 
 def own_root(mesh: Mesh) -> str:
     """The mesh's root now, PEM; '' where istiod wrote none."""
-    found = mesh.cluster.find(CONFIG_MAP, ROOT_CONFIG_MAP, mesh.system_namespace)
-    return ((found or {}).get("data") or {}).get("root-cert.pem", "")
+    return trust.root_pem(mesh.cluster.find(CONFIG_MAP, ROOT_CONFIG_MAP, mesh.system_namespace))
 
 
 def held_root(mesh: Mesh) -> str:
     """What the mesh holds as its peer's root, PEM; '' where there is none."""
-    found = mesh.cluster.find(CONFIG_MAP, mesh.root_config_map, mesh.system_namespace)
-    return ((found or {}).get("data") or {}).get("root-cert.pem", "")
+    return trust.root_pem(mesh.cluster.find(CONFIG_MAP, mesh.root_config_map, mesh.system_namespace))
 
 
-def fingerprints(pem: str) -> set[str]:
-    """SHA-256 fingerprints of the certificates in a PEM text."""
-    return {trust.fingerprint(certificate) for certificate in trust.roots_in(pem)}
+def own_fingerprints(mesh: Mesh) -> frozenset[str]:
+    """SHA-256 fingerprints of the mesh's own root."""
+    return trust.fingerprints(own_root(mesh))
 
 
 def root(mesh: Mesh) -> Compared:
@@ -196,16 +191,16 @@ def root(mesh: Mesh) -> Compared:
 def root_of_peer(federation: Federation, mesh: Mesh) -> Compared:
     """Fingerprints of what the mesh holds as its peer's root, beside those of the peer's root of now."""
     peer = federation.peer_of(mesh)
-    held, current = fingerprints(held_root(mesh)), fingerprints(own_root(peer))
+    held, current = trust.fingerprints(held_root(mesh)), own_fingerprints(peer)
     problem = (
         f"{mesh.name}: ConfigMap {mesh.system_namespace}/{mesh.root_config_map} holds {_short(held)}, "
-        f"{peer.name} signs with {_short(current)}; copy {peer.name}'s root-cert.pem of {ROOT_CONFIG_MAP}"
+        f"{peer.name} signs with {_short(current)}; copy {peer.name}'s {ROOT_KEY} of {ROOT_CONFIG_MAP}"
     )
     asked = current or {"a root certificate"}  # two meshes without any do not agree
     return Compared(asked, held, [problem] if held != asked else [])
 
 
-def _short(fingerprints: set[str]) -> str:
+def _short(fingerprints: Iterable[str]) -> str:
     return ", ".join(sorted(found[:12] for found in fingerprints)) or "no certificate"
 
 
@@ -218,7 +213,7 @@ def ingress_identities(federation: Federation, mesh: Mesh) -> Compared:
     """
     peer = federation.peer_of(mesh)
     peer_object = peer.cluster.get(PEER, peer.peer, peer.system_namespace)
-    domain = ((peer_object["spec"].get("security") or {}).get("trustDomain")) or ""
+    domain = peer_trust_domain(peer_object["spec"])
     expected = trust.spiffe_id(domain, mesh.system_namespace, mesh.service_account(mesh.ingress_gateway))
     held, problems = held_root(peer), list[str]()
     identities: dict[int, str] = {}

@@ -15,16 +15,15 @@ from harness.diagnosis.watch_links import connected
 from harness.product import trust
 from harness.product.mesh import server_names
 from harness.product.names import DISCOVERY_PORT, SERVICE_PORT
+from harness.product.specs import PORT_FIELDS, remote_addresses, remote_ports
 
 _TRY_SECONDS = 2.0
-PORT_FIELDS = {DISCOVERY_PORT: "discoveryPort", SERVICE_PORT: "servicePort"}
 
 
 def configured(mesh: MeshFacts) -> tuple[list[str], dict[int, int]]:
     """Addresses and ports at which `mesh` looks for its peer; a port that is not set is the product's default."""
-    remote = mesh.peer_spec().get("remote") or {}
-    ports = {port: remote.get(field) or port for port, field in PORT_FIELDS.items()}
-    return list(remote.get("addresses") or ()), ports
+    spec = mesh.peer_spec()
+    return list(remote_addresses(spec)), dict(zip(PORT_FIELDS, remote_ports(spec), strict=True))
 
 
 def addresses(facts: Facts, mesh: MeshFacts) -> Link:

@@ -93,8 +93,7 @@ def _account_at(mesh: MeshFacts, address: str) -> str:
     """The identity of the application's pod at an address."""
     for pod in mesh.all(kinds.POD, mesh.app):
         if (pod.get("status") or {}).get("podIP") == address and not ended(pod):
-            account = pod["spec"].get("serviceAccountName") or "default"
-            return f"{pod['metadata']['name']}, {mesh.trust_domain()}/ns/{mesh.app}/sa/{account}"
+            return f"{pod['metadata']['name']}, {mesh.account_identity(pod)}"
     return f"the caller at {address}"
 
 

@@ -9,6 +9,7 @@ from harness.diagnosis.mesh_facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
 from harness.diagnosis.request_path import PathLook
 from harness.diagnosis.standstill import standstill
+from harness.product import specs
 from harness.product.discovery import Announced
 
 
@@ -31,7 +32,7 @@ def admits(facts: Facts, mesh: MeshFacts, path: PathLook) -> bool:
 
 
 def _admitted(mesh: MeshFacts) -> str:
-    return (mesh.peer_spec().get("security") or {}).get("clientID") or ""
+    return specs.client_id(mesh.peer_spec())
 
 
 def _egress_identity(mesh: MeshFacts, path: PathLook) -> tuple[str, str]:

@@ -15,8 +15,10 @@ from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import Kind
 from harness.cluster.transport import ClusterError, Forbidden, NotFound, Object, Objects
+from harness.product import specs
 from harness.product.mesh import SCENARIO, MeshNames
-from harness.product.names import CLUSTER_DOMAIN, DISCOVERY_PORT, ROOT_CONFIG_MAP, SERVICE_PORT
+from harness.product.names import CLUSTER_DOMAIN, DISCOVERY_PORT, ROOT_CONFIG_MAP, SERVICE_PORT, identity
+from harness.product.trust import root_pem
 from harness.product.versions import Bounds, Version, behaviour
 from harness.scenario.entry import ingress_address, node_addresses
 
@@ -32,7 +34,6 @@ _SYSTEM = (
     kinds.POD,
 )
 _APP = (kinds.POD, kinds.SERVICE, kinds.ENDPOINTS, kinds.VIRTUAL_SERVICE, kinds.DESTINATION_RULE)
-ROOT_KEY = "root-cert.pem"
 _GATEWAY_LABEL = "service.istio.io/canonical-name"  # by which federation selects gateways, whatever Services do
 
 
@@ -115,8 +116,7 @@ class MeshFacts:
         return found
 
     def trust_domain(self) -> str:
-        trust = ((self.control_plane()["spec"].get("security") or {}).get("trust")) or {}
-        return trust.get("domain") or CLUSTER_DOMAIN
+        return specs.asked_trust_domain(self.control_plane()["spec"]) or CLUSTER_DOMAIN
 
     def version(self) -> Version:
         """How the installed version behaves."""
@@ -128,12 +128,11 @@ class MeshFacts:
 
     def own_root(self) -> str:
         """The mesh's root, PEM; '' where istiod wrote none."""
-        return ((self._own_root.result() or {}).get("data") or {}).get(ROOT_KEY, "")
+        return root_pem(self._own_root.result())
 
     def root_config_map(self) -> str:
         """Name of the ConfigMap that is to hold the peer's root."""
-        chain = (self.peer_spec().get("security") or {}).get("certificateChain") or {}
-        return chain.get("name") or self.names.root_config_map
+        return specs.root_config_map(self.names.peer, self.peer_spec())
 
     def held_root(self) -> Object | None:
         """The ConfigMap that holds the peer's root."""
@@ -141,7 +140,7 @@ class MeshFacts:
         return self.once("held root", lambda: self.cluster.find(kinds.CONFIG_MAP, name, self.system))
 
     def held_pem(self) -> str:
-        return ((self.held_root() or {}).get("data") or {}).get(ROOT_KEY, "")
+        return root_pem(self.held_root())
 
     def running(self, namespace: str, labels: Mapping[str, str]) -> Objects:
         """Pods in phase Running with these labels, without those that are going away, by name."""
@@ -178,17 +177,20 @@ class MeshFacts:
 
     def egress_identity(self) -> str:
         """`<trust domain>/ns/<namespace>/sa/<service account>` of the egress gateway, as its objects say it."""
-        gateway = self.gateway("egress")
-        pods = self.gateway_pods(gateway)
-        account = (pods[0]["spec"].get("serviceAccountName") if pods else "") or self.names.service_account(gateway)
-        return f"{self.trust_domain()}/ns/{self.system}/sa/{account}"
+        return self._identity(self.gateway("egress"))
 
     def ingress_identity(self) -> str:
         """The same of the federation ingress gateway."""
-        gateway = self.names.ingress_gateway
+        return self._identity(self.names.ingress_gateway)
+
+    def _identity(self, gateway: str) -> str:
         pods = self.gateway_pods(gateway)
         account = (pods[0]["spec"].get("serviceAccountName") if pods else "") or self.names.service_account(gateway)
-        return f"{self.trust_domain()}/ns/{self.system}/sa/{account}"
+        return identity(self.trust_domain(), self.system, account)
+
+    def account_identity(self, pod: Object) -> str:
+        """The same of a pod of the application."""
+        return identity(self.trust_domain(), self.app, pod["spec"].get("serviceAccountName") or "default")
 
 
 def _gateway_of(pod: Object) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ssl
 
 from harness.diagnosis.address_links import connector
-from harness.diagnosis.mesh_facts import ROOT_KEY, Facts, MeshFacts
+from harness.diagnosis.mesh_facts import Facts, MeshFacts
 from harness.diagnosis.model import Link, Look
-from harness.product import trust
+from harness.product import specs, trust
 from harness.product.mesh import server_names
-from harness.product.names import DISCOVERY_PORT, ROOT_CONFIG_MAP, SERVICE_PORT
+from harness.product.names import DISCOVERY_PORT, ROOT_CONFIG_MAP, ROOT_KEY, SERVICE_PORT
 
 _BEHIND = ("exports", "generated routes", "ingress", "workload")  # without which nothing is served on 15443
 
@@ -57,7 +57,7 @@ def trust_domains(facts: Facts) -> Link:
 def peer_trust_domain(facts: Facts, mesh: MeshFacts) -> Link:
     """The peer object says the trust domain that the peer has."""
     look = Look("trust domain of the peer", mesh.names.name, f"ServiceMeshPeer {mesh.names.peer}, spec.security")
-    seen = (mesh.peer_spec().get("security") or {}).get("trustDomain") or ""
+    seen = specs.peer_trust_domain(mesh.peer_spec())
     expected = facts.other(mesh).trust_domain()
     if seen != expected:
         return look.broken("wrong-trust-domain", seen or "none", seen=seen or "none", expected=expected)

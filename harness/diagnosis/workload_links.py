@@ -73,8 +73,7 @@ def _denied(facts: Facts, mesh: MeshFacts, path: PathLook) -> dict[str, str]:
     values["detail"] = denial_at(mesh, named.most_common(1)[0][0] if named else "", "ratings")
     if mesh is facts.mesh1:
         return {**values, "caller": f"its federation ingress gateway, {mesh.ingress_identity()}"}
-    account = path.reviews_pod()["spec"].get("serviceAccountName") or "default"
-    return {**values, "caller": f"reviews, {mesh.trust_domain()}/ns/{mesh.app}/sa/{account}"}
+    return {**values, "caller": f"reviews, {mesh.account_identity(path.reviews_pod())}"}
 
 
 def _not_arrived(look: Look, mesh: MeshFacts, path: PathLook, detail: str) -> Link | None:

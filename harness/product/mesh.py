@@ -15,6 +15,7 @@ from harness.product.names import (
     discovery_server_name,
     exported_name,
     gateway_account,
+    peer_root_config_map,
     service_server_name,
 )
 from harness.product.versions import Bounds, bounds
@@ -95,7 +96,7 @@ def _scenario(name: str, other: str, control_plane: str, offers: tuple[tuple[int
         trust_domain=f"{name}.local",
         ingress_gateway=f"{other}-ingress",
         egress_gateway=f"{other}-egress",
-        root_config_map=f"{other}-ca-root-cert",
+        root_config_map=peer_root_config_map(other),
         gateways=(ENTRY_GATEWAY, "istio-egressgateway", f"{other}-ingress", f"{other}-egress"),
         discovery_name=discovery_server_name(f"{other}-system", name),
         offers=offers,

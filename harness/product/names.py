@@ -8,6 +8,7 @@ DISCOVERY_PORT = 8188
 SERVICE_PORT = 15443
 CLUSTER_DOMAIN = "cluster.local"
 SIDECAR = "istio-proxy"
+ROOT_KEY = "root-cert.pem"
 ROOT_CONFIG_MAP = "istio-ca-root-cert"  # istiod writes the mesh's root into it, in every namespace of the mesh
 ALIAS_NAMESPACE = "bookinfo"  # the namespace under which mesh1 offers its services
 SHARED = ("mongodb", "ratings")  # the services mesh1 offers
@@ -53,9 +54,34 @@ def service_server_name(port: int, host: str) -> str:
     return f"outbound_.{port}_._.{host}"
 
 
+_ACCOUNT = "-service-account"
+
+
 def gateway_account(gateway: str) -> str:
     """Name of the service account that the operator makes for a gateway."""
-    return f"{gateway}-service-account"
+    return gateway + _ACCOUNT
+
+
+def gateway_of(account: str) -> str:
+    """Name of the gateway that the operator made a service account for."""
+    return account.removesuffix(_ACCOUNT)
+
+
+def peer_root_config_map(peer: str) -> str:
+    """Name of the ConfigMap with the root of a peer, where that names no other."""
+    return f"{peer}-ca-root-cert"
+
+
+def identity(trust_domain: str, namespace: str, account: str) -> str:
+    """`<trust domain>/ns/<namespace>/sa/<service account>`, as a peer's clientID has it."""
+    return f"{trust_domain}/ns/{namespace}/sa/{account}"
+
+
+def identity_parts(text: str) -> tuple[str, str, str]:
+    """Trust domain, namespace and service account of an identity; '' for each that it does not say."""
+    domain, _, rest = text.partition("/ns/")
+    namespace, _, account = rest.partition("/sa/")
+    return domain, namespace, account
 
 
 def has_sidecar(pod: dict[str, Any]) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+
+from harness.product.names import ROOT_KEY, identity
 
 Connect = Callable[[], socket.socket]
 _REQUEST = b"GET / HTTP/1.1\r\nhost: conformance\r\nconnection: close\r\n\r\n"
@@ -25,6 +28,16 @@ def roots_in(pem: str) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(pem.encode())
     except ValueError:
         return []
+
+
+def root_pem(config_map: Mapping[str, Any] | None) -> str:
+    """The roots that a ConfigMap holds, PEM; '' for none, and where there is no such ConfigMap."""
+    return ((config_map or {}).get("data") or {}).get(ROOT_KEY) or ""
+
+
+def fingerprints(pem: str) -> frozenset[str]:
+    """SHA-256 fingerprints of the certificates in a PEM text."""
+    return frozenset(map(fingerprint, roots_in(pem)))
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -160,4 +173,4 @@ def answers_plaintext(connect: Connect) -> bool:
 
 def spiffe_id(trust_domain: str, namespace: str, service_account: str) -> str:
     """`spiffe://<trust domain>/ns/<namespace>/sa/<service account>`."""
-    return f"spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
+    return f"spiffe://{identity(trust_domain, namespace, service_account)}"

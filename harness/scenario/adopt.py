@@ -10,7 +10,14 @@ from harness.cluster import kinds
 from harness.cluster.cluster import Cluster
 from harness.cluster.transport import ClusterError, NotFound, Object
 from harness.product.mesh import OTHER, SCENARIO, Federation, IngressAddress, Mesh, MeshNames
-from harness.product.names import DISCOVERY_PORT, SERVICE_PORT, discovery_server_name
+from harness.product.names import (
+    DISCOVERY_PORT,
+    SERVICE_PORT,
+    discovery_server_name,
+    gateway_of,
+    identity_parts,
+    peer_root_config_map,
+)
 from harness.product.topology import ClusterObjects, Finding, InstalledMesh, Link, Topology, findings, topology
 from harness.product.topology.links import PeerName
 from harness.product.topology.reading import Scope, read
@@ -157,8 +164,8 @@ def _names(
         members=_members(found, mesh),
         trust_domain=mesh.trust_domain if mesh else domain,
         ingress_gateway=ingress or "",
-        egress_gateway=(link and link.egress) or account.removesuffix("-service-account"),
-        root_config_map=link.root_config_map if link else f"{peer}-ca-root-cert",
+        egress_gateway=(link and link.egress) or gateway_of(account),
+        root_config_map=link.root_config_map if link else peer_root_config_map(peer),
         gateways=gateways,
         discovery_name=discovery_server_name(watcher, _peer(found, other, back, mesh)),
         offers=link.offers if link else (),
@@ -167,9 +174,7 @@ def _names(
 
 def _admitted(link: Link | None) -> tuple[str, str, str]:
     """Trust domain, namespace and service account that a peer object admits; '' for each where it says none."""
-    domain, _, rest = (link.client_id if link else "").partition("/ns/")
-    namespace, _, account = rest.partition("/sa/")
-    return domain, namespace, account
+    return identity_parts(link.client_id if link else "")
 
 
 def _peer(found: Topology, mesh: InstalledMesh | None, link: Link | None, other: InstalledMesh | None) -> str:

@@ -10,7 +10,7 @@ import yaml
 
 from harness.cluster.kinds import JAEGER, KIALI, ROUTE, Kind
 from harness.product.mesh import IngressAddress, MeshNames
-from harness.product.names import CLUSTER_DOMAIN, DISCOVERY_PORT, SERVICE_PORT
+from harness.product.names import CLUSTER_DOMAIN, DISCOVERY_PORT, ROOT_KEY, SERVICE_PORT
 
 Object = dict[str, Any]
 DIRECTORY = Path(__file__).resolve().parents[2] / "manifests"
@@ -71,7 +71,7 @@ def federation(mesh: MeshNames, peer_ingress: IngressAddress, peer_root: str) ->
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": mesh.root_config_map, "namespace": mesh.system_namespace},
-        "data": {"root-cert.pem": peer_root},
+        "data": {ROOT_KEY: peer_root},
     }
     objects = [root, *load(f"{mesh.name}/federation")]
     for obj in objects:

@@ -16,8 +16,9 @@ from harness.cluster.cluster import Cluster, describe_objects
 from harness.cluster.kinds import Kind, kind_of
 from harness.cluster.transport import ClusterError, Conflict, NotFound, Object, Objects, WebhookFailed
 from harness.product.mesh import MESH1, MESH2, OTHER, Federation, IngressAddress, Mesh, MeshNames, istiod_pods
-from harness.product.names import ROOT_CONFIG_MAP
+from harness.product.names import ROOT_CONFIG_MAP, ROOT_KEY
 from harness.product.status import condition_true, exported_services, imported_services, is_current
+from harness.product.trust import root_pem
 from harness.product.versions import bounds
 from harness.run.interrupts import undisturbed, until_one_fails
 from harness.run.progress import Progress
@@ -208,12 +209,10 @@ class _Run:
         self.result_of("install")
 
         def pem(found: Objects) -> str | None:
-            return next(
-                (obj["data"]["root-cert.pem"] for obj in found if (obj.get("data") or {}).get("root-cert.pem")), None
-            )
+            return next(filter(None, map(root_pem, found)), None)
 
         return self._wait(
-            f"root-cert.pem in ConfigMap {ROOT_CONFIG_MAP}",
+            f"{ROOT_KEY} in ConfigMap {ROOT_CONFIG_MAP}",
             kinds.CONFIG_MAP,
             ROOT_CONFIG_MAP,
             pem,

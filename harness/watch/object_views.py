@@ -19,7 +19,8 @@ from harness.cluster.kinds import (
     SERVICE,
     Kind,
 )
-from harness.product.names import SIDECAR
+from harness.product.names import ROOT_KEY, SIDECAR
+from harness.product.specs import client_id, peer_trust_domain
 from harness.product.status import (
     ControlPlaneStatus,
     MemberRollStatus,
@@ -29,11 +30,10 @@ from harness.product.status import (
     exported_services,
     imported_services,
 )
-from harness.product.trust import fingerprint, roots_in
+from harness.product.trust import fingerprints
 
 View = dict[str, Any]
 Object = dict[str, Any]
-_ROOT_KEY = "root-cert.pem"
 _RELEASE = re.compile(r":v?(\d+(?:\.\d+)+[\w.-]*)$")
 
 
@@ -61,7 +61,6 @@ def _member_roll(obj: Object) -> View:
 
 def _peer(obj: Object) -> View:
     views, spec = PeerStatus.of(obj).views, obj.get("spec") or {}
-    security = spec.get("security") or {}
     return {
         "watches": {one.pod: one.watch.connected for one in views},
         "remotes": {
@@ -70,7 +69,7 @@ def _peer(obj: Object) -> View:
             for remote in one.remotes
         },
         "remote": spec.get("remote") or {},
-        "identity": [security.get("clientID", ""), security.get("trustDomain", "")],
+        "identity": [client_id(spec), peer_trust_domain(spec)],
     }
 
 
@@ -150,8 +149,8 @@ def _route(obj: Object) -> View:
 
 
 def _root(obj: Object) -> View | None:
-    text = (obj.get("data") or {}).get(_ROOT_KEY)
-    return None if text is None else {"roots": sorted(fingerprint(root)[:16] for root in roots_in(text))}
+    text = (obj.get("data") or {}).get(ROOT_KEY)
+    return None if text is None else {"roots": sorted(one[:16] for one in fingerprints(text))}
 
 
 _VIEWS: dict[Kind, Callable[[Object], View | None]] = {

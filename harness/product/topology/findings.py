@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from harness.cluster import kinds
-from harness.product.topology.model import Finding, InstalledMesh, Link, Topology, fingerprints
+from harness.product.topology.model import Finding, InstalledMesh, Link, Topology
 from harness.product.topology.votes import entrances_at
+from harness.product.trust import fingerprints, root_pem
 
 _SETS = (kinds.EXPORTS, kinds.IMPORTS)
 _SHORT = 12  # characters of a fingerprint, for people
@@ -84,7 +85,7 @@ def _but(topology: Topology, link: Link, to: InstalledMesh, by: str, said: str) 
     if by == "root":
         cluster = topology.objects(link.mesh.cluster)
         found = cluster.find(kinds.CONFIG_MAP, link.mesh.namespace, link.root_config_map) if cluster else None
-        held = fingerprints(found)
+        held = fingerprints(root_pem(found))
         signs = f"{to} signs with {_prints(to.roots)}" if to.roots is not None else f"that of {to} could not be read"
         return f" is that {whose}: {said} holds {_prints(held)}, {signs}"
     expected = {

@@ -9,18 +9,19 @@ from typing import Any, NamedTuple
 
 from harness.cluster import kinds
 from harness.cluster.kinds import Kind
+from harness.product import specs
 from harness.product.names import (
     CLUSTER_DOMAIN,
     DISCOVERY_PORT,
     ROOT_CONFIG_MAP,
     SERVICE_PORT,
     gateway_account,
+    identity,
 )
 from harness.product.status import ControlPlaneStatus, MemberRollStatus, ServiceEntry
-from harness.product.trust import fingerprint, roots_in
+from harness.product.trust import fingerprints, root_pem
 
 Object = dict[str, Any]
-ROOT_KEY = "root-cert.pem"
 # What a topology is made of; ConfigMaps only those that hold roots.
 READ_EVERYWHERE = (kinds.CONTROL_PLANE, kinds.MEMBER_ROLL, kinds.PEER, kinds.EXPORTS, kinds.IMPORTS)
 _PORTS = {DISCOVERY_PORT, SERVICE_PORT}
@@ -92,7 +93,7 @@ class InstalledMesh:
 
     def egress_identity(self, gateway: str) -> str:
         """`<trust domain>/ns/<namespace>/sa/<service account>` of one of its gateways, as the operator makes it."""
-        return f"{self.trust_domain}/ns/{self.namespace}/sa/{gateway_account(gateway)}"
+        return identity(self.trust_domain, self.namespace, gateway_account(gateway))
 
 
 class Vote(NamedTuple):
@@ -112,11 +113,10 @@ class Vote(NamedTuple):
 class Link:
     """One ServiceMeshPeer beside a control plane, `mesh`, and whom it means.
 
-    to: the mesh meant, None where the votes are `tied` or where it is not in view; said: a
-    person has said it; back: the peer object of `to`
-    that leads here, '' for none; entrance: the gateway of `to` at which the addresses lead in, '' where not known;
-    sets: the kinds of sets of the peer's name that there are; exports, imports: what these list, None where there is
-    no status of it; offers: port and name of each exported service.
+    to: the mesh meant, None where the votes are `tied` or where it is not in view; said: a person has said it; back:
+    the peer object of `to` that leads here, '' for none; entrance: the gateway of `to` at which the addresses lead in,
+    '' where not known; sets: the kinds of sets of the peer's name that there are; exports, imports: what these list,
+    None where there is no status of it; offers: port and name of each exported service.
     """
 
     mesh: InstalledMesh
@@ -149,43 +149,28 @@ class Link:
 
     @property
     def trust_domain(self) -> str:
-        return security(self.spec).get("trustDomain") or ""
+        return specs.peer_trust_domain(self.spec)
 
     @property
     def client_id(self) -> str:
-        return security(self.spec).get("clientID") or ""
+        return specs.client_id(self.spec)
 
     @property
     def root_config_map(self) -> str:
-        return root_config_map(self.peer, self.spec)
+        return specs.root_config_map(self.peer, self.spec)
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        return tuple((self.spec.get("remote") or {}).get("addresses") or ())
+        return specs.remote_addresses(self.spec)
 
     @property
     def ports(self) -> tuple[int, int]:
         """Discovery and service port at the addresses."""
-        return remote_ports(self.spec)
+        return specs.remote_ports(self.spec)
 
     @property
     def id(self) -> tuple[str, str, str]:
         return self.mesh.uid, self.mesh.namespace, self.peer
-
-
-def security(spec: Object) -> Object:
-    return spec.get("security") or {}
-
-
-def root_config_map(peer: str, spec: Object) -> str:
-    """Name of the ConfigMap that is to hold the root of a peer; the product's default where the peer names none."""
-    return (security(spec).get("certificateChain") or {}).get("name") or f"{peer}-ca-root-cert"
-
-
-def remote_ports(spec: Object) -> tuple[int, int]:
-    """Discovery and service port of a peer; the product's defaults where it names none."""
-    remote = spec.get("remote") or {}
-    return remote.get("discoveryPort") or DISCOVERY_PORT, remote.get("servicePort") or SERVICE_PORT
 
 
 class Finding(NamedTuple):
@@ -241,7 +226,7 @@ def installed_mesh(cluster: ClusterObjects, obj: Object) -> InstalledMesh:
         uid=cluster.uid or cluster.label,
         namespace=namespace,
         name=meta["name"],
-        trust_domain=_trust_domain(spec) or _trust_domain(applied) or CLUSTER_DOMAIN,
+        trust_domain=specs.asked_trust_domain(spec) or specs.asked_trust_domain(applied) or CLUSTER_DOMAIN,
         version=version,
         release=status.chart_version,
         mode=_mode(spec),
@@ -251,10 +236,6 @@ def installed_mesh(cluster: ClusterObjects, obj: Object) -> InstalledMesh:
         roots=_own_roots(cluster, namespace),
         entrances=tuple(_entrances(cluster, namespace)),
     )
-
-
-def _trust_domain(spec: Object) -> str:
-    return ((spec.get("security") or {}).get("trust") or {}).get("domain") or ""
 
 
 def _mode(spec: Object) -> str:
@@ -275,13 +256,7 @@ def _enabled(gateways: Object, default: str, additional: str) -> tuple[str, ...]
 def _own_roots(cluster: ClusterObjects, namespace: str) -> frozenset[str] | None:
     if kinds.CONFIG_MAP in cluster.unread:
         return None
-    return fingerprints(cluster.find(kinds.CONFIG_MAP, namespace, ROOT_CONFIG_MAP))
-
-
-def fingerprints(config_map: Object | None) -> frozenset[str]:
-    """SHA-256 fingerprints of the roots in a ConfigMap; none where there is no such ConfigMap."""
-    pem = ((config_map or {}).get("data") or {}).get(ROOT_KEY) or ""
-    return frozenset(fingerprint(certificate) for certificate in roots_in(pem))
+    return fingerprints(root_pem(cluster.find(kinds.CONFIG_MAP, namespace, ROOT_CONFIG_MAP)))
 
 
 def _entrances(cluster: ClusterObjects, namespace: str) -> list[Entrance]:

@@ -12,7 +12,8 @@ from harness.cluster.cluster import Cluster
 from harness.cluster.kinds import Kind
 from harness.cluster.transport import ClusterError, Forbidden, NotFound
 from harness.product.names import ROOT_CONFIG_MAP
-from harness.product.topology.model import READ_EVERYWHERE, ClusterObjects, Object, root_config_map
+from harness.product.specs import root_config_map
+from harness.product.topology.model import READ_EVERYWHERE, ClusterObjects, Object
 from harness.run.interrupts import until_one_fails
 
 T = TypeVar("T")
@@ -45,8 +46,7 @@ def _read(scope: Scope) -> ClusterObjects:
     try:
         scope.cluster.knock()  # one that does not answer is asked no more
     except ClusterError as error:
-        why = str(error).removeprefix(f"{error.mesh}: ")
-        return ClusterObjects(scope.cluster.name, "", {}, dict.fromkeys(READ_EVERYWHERE, why))
+        return ClusterObjects(scope.cluster.name, "", {}, dict.fromkeys(READ_EVERYWHERE, error.sentence))
     reading = _Reading(scope)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix=f"topology {scope.cluster.name}") as pool:
         uid = pool.submit(_uid, scope.cluster)
@@ -126,5 +126,5 @@ class _Reading:
         except NotFound:
             self.unread[kind] = "the cluster does not serve this kind"
         except ClusterError as error:
-            self.unread[kind] = str(error).removeprefix(f"{error.mesh}: ")
+            self.unread[kind] = error.sentence
         return []

@@ -6,18 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from harness.cluster import kinds
-from harness.product.names import gateway_account
+from harness.product import specs
+from harness.product.names import gateway_account, identity_parts
 from harness.product.topology.model import (
     ClusterObjects,
     Entrance,
     InstalledMesh,
     Object,
     Vote,
-    fingerprints,
-    remote_ports,
-    root_config_map,
-    security,
 )
+from harness.product.trust import fingerprints, root_pem
 
 
 def votes(cluster: ClusterObjects, mesh: InstalledMesh, peer: Object, meshes: Sequence[InstalledMesh]) -> list[Vote]:
@@ -27,7 +25,7 @@ def votes(cluster: ClusterObjects, mesh: InstalledMesh, peer: Object, meshes: Se
         _addresses(mesh, spec, meshes),
         _trust_domain(spec, meshes),
         _client_id(spec, meshes),
-        _root(cluster, mesh, root_config_map(name, spec), meshes),
+        _root(cluster, mesh, specs.root_config_map(name, spec), meshes),
     ]
 
 
@@ -47,9 +45,9 @@ def winner(found: Sequence[Vote], own: InstalledMesh) -> tuple[InstalledMesh | N
 
 def entrances_at(mesh: InstalledMesh, of: InstalledMesh, spec: Object) -> list[Entrance]:
     """Ways in to `of` that the addresses of a peer of `mesh` stand for: where the ports fit too, else by host alone."""
-    hosts = (spec.get("remote") or {}).get("addresses") or ()
+    hosts = specs.remote_addresses(spec)
     ways = [way for way in of.entrances if way.host in hosts and (not way.inside or mesh.uid == of.uid)]
-    ports = remote_ports(spec)
+    ports = specs.remote_ports(spec)
     fits: list[Callable[[Entrance], bool]] = [
         lambda way: (way.discovery_port, way.service_port) == ports,
         lambda way: way.discovery_port == ports[0] or way.service_port == ports[1],
@@ -60,7 +58,7 @@ def entrances_at(mesh: InstalledMesh, of: InstalledMesh, spec: Object) -> list[E
 
 
 def _addresses(mesh: InstalledMesh, spec: Object, meshes: Sequence[InstalledMesh]) -> Vote:
-    hosts, (discovery, service) = (spec.get("remote") or {}).get("addresses") or (), remote_ports(spec)
+    hosts, (discovery, service) = specs.remote_addresses(spec), specs.remote_ports(spec)
     said = f"{', '.join(hosts) or 'none'} (ports {discovery} and {service})"
     if not hosts:
         return Vote("addresses", said, (), "there are none")
@@ -76,18 +74,17 @@ def _ports(way: Entrance) -> tuple[int, int]:
 
 
 def _trust_domain(spec: Object, meshes: Sequence[InstalledMesh]) -> Vote:
-    said = security(spec).get("trustDomain") or ""
+    said = specs.peer_trust_domain(spec)
     found = tuple(mesh for mesh in meshes if mesh.trust_domain == said)
     return Vote("trust domain", said or "none", found, "" if said else "there is none")
 
 
 def _client_id(spec: Object, meshes: Sequence[InstalledMesh]) -> Vote:
-    said = security(spec).get("clientID") or ""
+    said = specs.client_id(spec)
     if not said:
         return Vote("clientID", "none", (), "there is none")
     # Namespace and service account only: the trust domain has a vote of its own.
-    _, _, rest = said.partition("/ns/")
-    namespace, _, account = rest.partition("/sa/")
+    _, namespace, account = identity_parts(said)
     known = [mesh for mesh in meshes if mesh.namespace == namespace]
     exact = [mesh for mesh in known if account in map(gateway_account, mesh.egresses)]
     return Vote("clientID", said, tuple(exact or known))
@@ -97,7 +94,7 @@ def _root(cluster: ClusterObjects, mesh: InstalledMesh, name: str, meshes: Seque
     said = f"ConfigMap {mesh.namespace}/{name}"
     if reason := cluster.unread.get(kinds.CONFIG_MAP):
         return Vote("root", said, (), reason)
-    held = fingerprints(cluster.find(kinds.CONFIG_MAP, mesh.namespace, name))
+    held = fingerprints(root_pem(cluster.find(kinds.CONFIG_MAP, mesh.namespace, name)))
     if not held:
         return Vote("root", said, (), "it holds no certificate, or is not there")
     return Vote("root", said, tuple(other for other in meshes if other.roots and other.roots & held))

@@ -41,7 +41,7 @@ LOOKS: dict[str, Callable[[Federation], Any]] = {
     "INSTALL-006": lambda both: installation.network_view(both.mesh1) != "network-mesh2",
     "INSTALL-008": lambda both: installation.trust_domain(both.mesh1) == installation.trust_domain(both.mesh2),
     "INSTALL-009": lambda both: installation.root(both.mesh1).problems,
-    "INSTALL-010": lambda both: not installation.fingerprints(installation.own_root(both.mesh1)),
+    "INSTALL-010": lambda both: not installation.own_fingerprints(both.mesh1),
     "INSTALL-011": lambda both: installation.root_of_peer(both, both.mesh1).problems,
     "INSTALL-013": lambda both: installation.bookinfo_pods(both.mesh1).problems,
     "INSTALL-014": lambda both: not snapshot({mesh.name: mesh.cluster for mesh in both.meshes}),
